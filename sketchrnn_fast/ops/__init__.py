@@ -1,0 +1,23 @@
+"""The fused ops, registered with PyTorch, each with its backends behind one signature."""
+
+from sketchrnn_fast.ops.backends import BackendError, backend
+from sketchrnn_fast.ops.hyper_lstm import hyper_lstm
+from sketchrnn_fast.ops.layer_norm_lstm import layer_norm_lstm
+from sketchrnn_fast.ops.lstm import lstm
+from sketchrnn_fast.ops.mixture_density import mixture_density
+from sketchrnn_fast.reference.hyper_lstm import HyperLSTMWeights
+from sketchrnn_fast.reference.layer_norm_lstm import LayerNormLSTMWeights
+from sketchrnn_fast.reference.lstm import LSTMWeights, Options
+
+__all__ = [
+    "BackendError",
+    "HyperLSTMWeights",
+    "LSTMWeights",
+    "LayerNormLSTMWeights",
+    "Options",
+    "backend",
+    "hyper_lstm",
+    "layer_norm_lstm",
+    "lstm",
+    "mixture_density",
+]

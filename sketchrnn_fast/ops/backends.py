@@ -1,0 +1,108 @@
+"""Which implementation of an op runs: by device, by context manager, or by environment variable.
+
+An op registers its implementations here under a backend's name. Without further word the device
+decides (`PREFERENCE`); `backend("reference")` overrides it for a block of code and the environment
+variable SKETCHRNN_FAST_BACKEND for the whole process. A backend that cannot run what is asked of
+it says so; nothing falls back silently.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from typing import Any
+
+import torch
+
+BACKENDS = ("reference", "native", "triton")
+ENVIRONMENT_VARIABLE = "SKETCHRNN_FAST_BACKEND"
+
+# For each type of device, the backends in the order in which an op takes the first that it has.
+PREFERENCE = {"cpu": ("native", "reference"), "cuda": ("triton", "reference")}
+
+_implementations: dict[str, dict[str, Any]] = {}
+
+# A plain variable, because torch.compile cannot trace a ContextVar.
+_override: str | None = None
+
+
+class BackendError(RuntimeError):
+    """The backend that was asked for does not exist or cannot run here."""
+
+
+class backend:  # noqa: N801 - a context manager, named as torch names its own
+    """Run the ops inside the block on one backend: `with backend("reference"): …`.
+
+    A backward pass uses the backend of its forward pass, wherever it runs.
+
+    Raises:
+        BackendError: there is no backend of that name, or it cannot run here.
+    """
+
+    def __init__(self, name: str) -> None:
+        _check_name(name, "backend()")
+        reason = unavailable(name)
+        if reason is not None:
+            raise BackendError(f"the {name} backend cannot run here: {reason}")
+        self.name = name
+
+    def __enter__(self) -> None:
+        global _override
+        self.before = _override
+        _override = self.name
+
+    def __exit__(self, *exception: object) -> None:
+        global _override
+        _override = self.before
+
+
+def register(op: str, name: str, implementation: Any) -> None:
+    """Make an implementation of an op known under its backend's name."""
+    _implementations.setdefault(op, {})[name] = implementation
+
+
+def implementation(op: str, name: str) -> Any:
+    return _implementations[op][name]
+
+
+def select(op: str, device: torch.device) -> str:
+    """The name of the backend on which a call of `op` with tensors on `device` runs."""
+    available = _implementations[op]
+    name = _override or os.environ.get(ENVIRONMENT_VARIABLE)
+    if name is not None:
+        if _override is None:
+            _check_name(name, ENVIRONMENT_VARIABLE)
+        if name not in available:
+            raise BackendError(
+                f"the {name} backend has no {op}; {op} has {' and '.join(available)}"
+            )
+        return name
+    for name in PREFERENCE.get(device.type, ("reference",)):
+        if name in available:
+            return name
+    raise BackendError(f"no backend has {op} for tensors on {device}")
+
+
+def unavailable(name: str) -> str | None:
+    """Why a backend cannot run on this machine, in one sentence; None if it can."""
+    ops = [op for op, available in _implementations.items() if name in available]
+    if name == "native" and importlib.util.find_spec("sketchrnn_fast._native") is None:
+        return "the native module sketchrnn_fast._native is not installed"
+    if name == "triton":
+        if importlib.util.find_spec("triton") is None:
+            return "the package triton is not installed (pip install 'sketchrnn-fast[triton]')"
+        if not torch.cuda.is_available():
+            return "PyTorch finds no GPU"
+    if not ops:
+        return "this version has no kernels for it"
+    return None
+
+
+def implemented(name: str) -> tuple[str, ...]:
+    """The ops that a backend has."""
+    return tuple(op for op, available in _implementations.items() if name in available)
+
+
+def _check_name(name: str, where: str) -> None:
+    if name not in BACKENDS:
+        raise BackendError(f"{where} names the backend {name!r}; there are {', '.join(BACKENDS)}")

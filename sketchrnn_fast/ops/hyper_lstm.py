@@ -1,0 +1,58 @@
+"""The op `hyper_lstm`: a whole-sequence HyperLSTM with recurrent dropout."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from sketchrnn_fast.ops.recurrent import RecurrentOp, reference_implementation
+from sketchrnn_fast.reference import hyper_lstm as reference
+from sketchrnn_fast.reference.hyper_lstm import HyperLSTMWeights, HyperState
+from sketchrnn_fast.reference.lstm import Options
+
+
+def _state_widths(weights: HyperLSTMWeights) -> tuple[int, ...]:
+    units, hyper_units = weights.w_hh.shape[0], weights.hyper_w_hh.shape[0]
+    return (units, units, hyper_units, hyper_units)
+
+
+def _saved_widths(weights: HyperLSTMWeights) -> tuple[int, ...]:
+    units, hyper_units = weights.w_hh.shape[0], weights.hyper_w_hh.shape[0]
+    return (4 * units, units, 4 * hyper_units, hyper_units, hyper_units)
+
+
+_op = RecurrentOp(
+    name="hyper_lstm",
+    weights_type=HyperLSTMWeights,
+    state_names=("h", "c", "h_hyper", "c_hyper"),
+    state_widths=_state_widths,
+)
+_op.register(
+    reference_implementation(
+        reference.hyper_lstm,
+        reference.hyper_lstm_backward,
+        HyperLSTMWeights,
+        reference.HyperLSTMSaved,
+        saved_widths=_saved_widths,
+    )
+)
+
+
+def hyper_lstm(
+    x: Tensor,
+    weights: HyperLSTMWeights,
+    state: HyperState | None = None,
+    *,
+    static_input: Tensor | None = None,
+    lengths: Tensor | None = None,
+    seed: Tensor | None = None,
+    options: Options = Options(),
+) -> tuple[Tensor, HyperState]:
+    """Run a HyperLSTM over a whole sequence (equations in `reference.hyper_lstm`).
+
+    Arguments, results and errors as `ops.lstm`, but for the state: (h, c, h_hyper, c_hyper), of
+    shapes [B, N], [B, N], [B, H], [B, H].
+    """
+    hidden, (h, c, h_hyper, c_hyper) = _op(
+        x, weights, state, static_input, lengths, seed, options
+    )
+    return hidden, (h, c, h_hyper, c_hyper)

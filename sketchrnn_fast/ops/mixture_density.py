@@ -1,0 +1,125 @@
+"""The op `mixture_density`: the negative log-likelihood of strokes, with its gradient.
+
+The gradient of each row is made in the forward pass, beside the loss, where everything that it
+needs is at hand; the backward pass only scales it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sketchrnn_fast.ops import backends
+from sketchrnn_fast.reference import mixture_density as reference
+from sketchrnn_fast.reference.sequence import compute_dtype
+
+
+class Implementation(NamedTuple):
+    """One backend's share: from params, target and both weights to the losses and the gradient."""
+
+    run: Callable[[Tensor, Tensor, Tensor, Tensor, bool], tuple[Tensor, Tensor, Tensor]]
+
+
+def _run_reference(
+    params: Tensor, target: Tensor, offset_weight: Tensor, pen_weight: Tensor, save: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    offset, pen = reference.mixture_density(params, target, offset_weight, pen_weight)
+    if not save:
+        return offset, pen, offset.new_empty(0)
+    gradient = reference.mixture_density_gradient(params, target, offset_weight, pen_weight)
+    return offset, pen, gradient
+
+
+backends.register("mixture_density", "reference", Implementation(_run_reference))
+
+
+@torch.library.custom_op("sketchrnn_fast::mixture_density", mutates_args=())
+def _mixture_density(
+    params: Tensor,
+    target: Tensor,
+    offset_weight: Tensor,
+    pen_weight: Tensor,
+    backend: str,
+    save: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    implementation: Implementation = backends.implementation("mixture_density", backend)
+    return implementation.run(params, target, offset_weight, pen_weight, save)
+
+
+@_mixture_density.register_fake
+def _(
+    params: Tensor,
+    target: Tensor,
+    offset_weight: Tensor,
+    pen_weight: Tensor,
+    backend: str,
+    save: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    dtype = compute_dtype(params.dtype)
+    rows = params.shape[0]
+    gradient = params.new_empty(params.shape if save else (0,), dtype=dtype)
+    return params.new_empty(rows, dtype=dtype), params.new_empty(rows, dtype=dtype), gradient
+
+
+def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.params_dtype = inputs[0].dtype
+    ctx.save_for_backward(output[2])
+
+
+def _differentiate(ctx: Any, grad_offset: Tensor, grad_pen: Tensor, _: Tensor) -> Any:
+    (gradient,) = ctx.saved_tensors
+    pen, offset = gradient.split([3, gradient.shape[1] - 3], dim=-1)
+    grad_params = torch.cat([grad_pen[:, None] * pen, grad_offset[:, None] * offset], dim=-1)
+    return grad_params.to(ctx.params_dtype), None, None, None, None, None
+
+
+_mixture_density.register_autograd(_differentiate, setup_context=_save_for_backward)
+
+
+def mixture_density(
+    params: Tensor, target: Tensor, offset_weight: Tensor, pen_weight: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The weighted losses of each row (equations in `reference.mixture_density`).
+
+    Args:
+        params: [R, 6K+3], floating point; the only argument with a gradient.
+        target: [R, 5], stroke-5 rows, of at least float32 or of params' dtype.
+        offset_weight, pen_weight: [R], factors of the two losses. A row of weight 0 has loss and
+            gradient 0, whatever its parameters.
+
+    Returns:
+        Offset and pen losses in nats, each [R], in at least float32.
+
+    Raises:
+        ValueError: shapes do not fit, or an argument other than params requires a gradient.
+        BackendError: the chosen backend cannot run this.
+    """
+    rows, width = params.shape if params.dim() == 2 else (-1, -1)
+    if width < 9 or (width - 3) % 6:
+        raise ValueError(
+            f"mixture_density: params has shape {list(params.shape)}; "
+            "it takes [R, 6K+3] for K Gaussians"
+        )
+    if tuple(target.shape) != (rows, 5):
+        raise ValueError(
+            f"mixture_density: target has shape {list(target.shape)}; it takes [{rows}, 5]"
+        )
+    for name, weight in (("offset_weight", offset_weight), ("pen_weight", pen_weight)):
+        if tuple(weight.shape) != (rows,):
+            raise ValueError(
+                f"mixture_density: {name} has shape {list(weight.shape)}; it takes [{rows}]"
+            )
+    if target.requires_grad or offset_weight.requires_grad or pen_weight.requires_grad:
+        raise ValueError("mixture_density: only params has a gradient; detach the other arguments")
+    offset, pen, _ = torch.ops.sketchrnn_fast.mixture_density(
+        params.contiguous(),
+        target.contiguous(),
+        offset_weight.contiguous(),
+        pen_weight.contiguous(),
+        backends.select("mixture_density", params.device),
+        torch.is_grad_enabled() and params.requires_grad,
+    )
+    return offset, pen

@@ -1,0 +1,140 @@
+"""Philox4x32-10 in PyTorch, and the draws that the network makes from it.
+
+The same generator as `sketchrnn_fast.philox` (which see for source and convention), on tensors of
+any device: words are int64 tensors that hold 0 … 2³² - 1, since torch has no arithmetic on uint32.
+The seed is an int64 tensor of one element, so that a CUDA graph can change it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from sketchrnn_fast.philox import Stream
+
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
+_WORD = 0xFFFFFFFF
+_GOLDEN_RATIO = 0x9E3779B97F4A7C15 - 2**64  # as int64
+
+
+def philox4x32(
+    block: Tensor, t: Tensor, row: Tensor, stream: int, seed: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The four random words of each counter.
+
+    Args:
+        block, t, row: int64 tensors that broadcast together, the counter's words.
+        stream: the counter's last word.
+        seed: int64 [1] (or a shape that broadcasts with the counters), the key.
+    """
+    c0, c1, c2 = torch.broadcast_tensors(block, t, row)
+    c3 = torch.full_like(c0, stream)
+    k0, k1 = seed & _WORD, (seed >> 32) & _WORD
+    for _ in range(10):
+        # The product wraps to a signed 64-bit number; masking the shifted word undoes the sign.
+        product0 = c0 * _MULTIPLIERS[0]
+        product1 = c2 * _MULTIPLIERS[1]
+        c0, c1, c2, c3 = (
+            ((product1 >> 32) & _WORD) ^ c1 ^ k0,
+            product1 & _WORD,
+            ((product0 >> 32) & _WORD) ^ c3 ^ k1,
+            product0 & _WORD,
+        )
+        k0, k1 = (k0 + _KEY_STEPS[0]) & _WORD, (k1 + _KEY_STEPS[1]) & _WORD
+    return c0, c1, c2, c3
+
+
+def keep_mask(
+    seed: Tensor,
+    time_steps: int,
+    rows: int,
+    units: int,
+    keep_prob: float,
+    stream: Stream = Stream.RECURRENT_DROPOUT,
+    row_offset: int = 0,
+) -> Tensor:
+    """Which units dropout keeps: bool [time_steps, rows, units].
+
+    One call of the generator serves eight units. With Q = ⌈units / 8⌉ the call of block q gives
+    units q, Q+q, …, 7Q+q from its eight 16-bit lanes: lane 2w is the low half of word w, lane
+    2w+1 the high half. A unit is kept when its lane is below round(keep_prob · 65536).
+    """
+    blocks = -(-units // 8)
+    index = torch.arange(max(time_steps, rows, blocks), device=seed.device)
+    words = philox4x32(
+        index[:blocks],
+        index[:time_steps, None, None],
+        index[:rows, None] + row_offset,
+        int(stream),
+        seed,
+    )
+    lanes = torch.stack([half for word in words for half in (word & 0xFFFF, word >> 16)], dim=-2)
+    return lanes.flatten(-2)[..., :units] < round(keep_prob * 65536)
+
+
+def dropout_scale(
+    seed: Tensor | None,
+    time_steps: int,
+    rows: int,
+    units: int,
+    keep_prob: float,
+    dtype: torch.dtype,
+    stream: Stream = Stream.RECURRENT_DROPOUT,
+    row_offset: int = 0,
+) -> Tensor | None:
+    """The factors of inverted dropout, 0 or 1 / keep_prob [T, B, units]; None if all are kept."""
+    if keep_prob == 1.0:
+        return None
+    if seed is None:
+        raise ValueError(f"keep_prob is {keep_prob}, so dropout needs a seed; none was given")
+    mask = keep_mask(seed, time_steps, rows, units, keep_prob, stream, row_offset)
+    return mask.to(dtype) / keep_prob
+
+
+def normal(
+    seed: Tensor,
+    rows: int,
+    size: int,
+    dtype: torch.dtype,
+    stream: Stream = Stream.POSTERIOR_NOISE,
+    row_offset: int = 0,
+) -> Tensor:
+    """Standard normal draws [rows, size] by the Box-Muller transform.
+
+    With Q = ⌈size / 4⌉ the call of block q gives columns q, Q+q, 2Q+q and 3Q+q. A seed of shape
+    [rows, 1] gives each row a key of its own.
+    """
+    blocks = -(-size // 4)
+    index = torch.arange(max(rows, blocks), device=seed.device)
+    words = philox4x32(
+        index[:blocks],
+        torch.zeros_like(index[:1]),
+        index[:rows, None] + row_offset,
+        int(stream),
+        seed,
+    )
+    pairs = (*box_muller(words[0], words[1]), *box_muller(words[2], words[3]))
+    return torch.cat(pairs, dim=-1).view(rows, 4, blocks).flatten(1)[:, :size].to(dtype)
+
+
+def box_muller(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Two independent standard normals, float64, from two random words."""
+    radius = torch.sqrt(-2.0 * torch.log((first.double() + 0.5) * 2.0**-32))
+    angle = (second.double() + 0.5) * (2.0 * math.pi * 2.0**-32)
+    return radius * torch.cos(angle), radius * torch.sin(angle)
+
+
+def uniform(words: Tensor) -> Tensor:
+    """Random words as float32 strictly inside (0, 1): (top 23 bits + ½) / 2²³, exact in float32."""
+    return ((words >> 9).float() + 0.5) * 2.0**-23
+
+
+def branch(seed: Tensor, place: int) -> Tensor:
+    """The seed of one place of use inside the network, from the seed of a whole step.
+
+    A multiple of the golden ratio is added; Philox makes keys that differ in any bit independent.
+    """
+    return seed + place * _GOLDEN_RATIO
