@@ -17,7 +17,7 @@ from sketchrnn_fast.philox import Stream
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 _WORD = 0xFFFFFFFF
-_GOLDEN_RATIO = 0x9E3779B97F4A7C15 - 2**64  # as int64
+_GOLDEN_RATIO = 0x9E3779B97F4A7C15
 
 
 def philox4x32(
@@ -137,4 +137,5 @@ def branch(seed: Tensor, place: int) -> Tensor:
 
     A multiple of the golden ratio is added; Philox makes keys that differ in any bit independent.
     """
-    return seed + place * _GOLDEN_RATIO
+    step = place * _GOLDEN_RATIO % 2**64
+    return seed + (step - 2**64 if step >= 2**63 else step)

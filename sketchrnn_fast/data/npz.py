@@ -1,0 +1,215 @@
+"""Magenta's `.npz` datasets: a zip of `train.npy`, `valid.npy`, `test.npy`, object arrays of sketches.
+
+Reading never runs a pickle (`unpickle.py`) and never sets memory aside for a claim that the bytes
+at hand do not back. Writing is atomic and makes what Magenta reads, whatever NumPy writes today.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import ArrayLike, NDArray
+
+from sketchrnn_fast.data.errors import DatasetError
+from sketchrnn_fast.data.unpickle import (
+    PickledArray,
+    is_shape,
+    numbers_from_bytes,
+    unpickle_array,
+)
+from sketchrnn_fast.render import write_atomically
+
+SPLITS = ("train", "valid", "test")
+
+# Drawings deflate to a third; nothing drawn comes near one part in 200.
+_MOST_INFLATION = 200
+_ALWAYS_ALLOWED_BYTES = 1 << 20
+_MOST_SHARED_BYTES = 1 << 28
+
+
+# --------------------------------------------------------------------------------------------
+# Reading
+
+
+def read_npz(path: str | os.PathLike[str]) -> dict[str, list[NDArray[Any]]]:
+    """Read the sketches of each split.
+
+    Args:
+        path: an `.npz` with `train`, `valid` and `test`, each an object array of `[N, 3]` arrays
+            (pickled by Python 2 or 3, NumPy 1 or 2), or collapsed to one array `[n, L, 3]`.
+
+    Returns:
+        split -> list of arrays in the file's dtype, read-only where they are views of its bytes.
+        Their columns and values are checked where they become a `SketchDataset`.
+
+    Raises:
+        DatasetError: the file is missing, not an npz, cut short, lacks a split, claims more than
+            it holds, or holds anything but number arrays.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DatasetError(f"{path} does not exist; a dataset is an .npz file")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {split: _read_split(path, archive, split) for split in SPLITS}
+    except zipfile.BadZipFile:
+        raise DatasetError(f"{path} is not an npz file, or it is cut short") from None
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def _read_split(path: Path, archive: zipfile.ZipFile, split: str) -> list[NDArray[Any]]:
+    if f"{split}.npy" not in archive.namelist():
+        found = ", ".join(name.removesuffix(".npy") for name in archive.namelist()[:5])
+        raise DatasetError(
+            f"{path} has no split {split}; it must have {', '.join(SPLITS)}, and has "
+            f"{found or 'nothing'}"
+        )
+    try:
+        content = _inflate(archive, archive.getinfo(f"{split}.npy"), path.stat().st_size)
+        return _sketches_of_npy(content)
+    except DatasetError as error:
+        raise DatasetError(f"{path}, split {split}: {error}") from None
+
+
+def _inflate(archive: zipfile.ZipFile, member: zipfile.ZipInfo, archive_size: int) -> bytes:
+    """The bytes of a member, refused before reading where its size cannot be true."""
+    if member.compress_size > archive_size:
+        raise DatasetError("it claims more bytes than the file has")
+    if member.file_size > _ALWAYS_ALLOWED_BYTES + _MOST_INFLATION * member.compress_size:
+        raise DatasetError(
+            f"it inflates from {member.compress_size} to {member.file_size} bytes; "
+            f"at most {_MOST_INFLATION} to 1 is accepted"
+        )
+    try:
+        return archive.read(member)
+    except (EOFError, zlib.error):
+        raise DatasetError("its compressed bytes are cut short or damaged") from None
+    except (RuntimeError, NotImplementedError) as error:
+        raise DatasetError(f"it cannot be unpacked: {error}") from None
+
+
+def _sketches_of_npy(content: bytes) -> list[NDArray[Any]]:
+    stream = io.BytesIO(content)
+    shape, fortran, dtype = _read_header(stream)
+    body = content[stream.tell() :]
+    if dtype.hasobject:
+        array = unpickle_array(body)
+        if array.items is None or array.shape != shape:
+            raise DatasetError("its header and its pickle describe different arrays")
+        return _sketches_of_objects(array, len(body))
+    return _sketches_of_numbers(numbers_from_bytes(body, shape, dtype, "F" if fortran else "C"))
+
+
+def _read_header(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    try:
+        version = npy.read_magic(stream)
+        if version not in ((1, 0), (2, 0)):
+            raise DatasetError(f"it is of npy version {version}; 1.0 and 2.0 are read")
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, fortran, dtype = read(stream)
+    except DatasetError:
+        raise
+    except (ValueError, TypeError, EOFError):
+        raise DatasetError("its npy header cannot be read") from None
+    if not is_shape(shape):
+        raise DatasetError("its npy header has a shape that no array has")
+    if dtype != np.dtype(object) and (dtype.kind not in "iuf" or dtype.itemsize > 8):
+        raise DatasetError(f"its dtype is {dtype}; it must be an object array, integers or floats")
+    return shape, fortran, dtype
+
+
+def _sketches_of_numbers(array: NDArray[Any]) -> list[NDArray[Any]]:
+    """One array for a whole split, as NumPy makes of sketches of equal length (quirk 11)."""
+    if array.ndim != 3 or array.size == 0:
+        raise DatasetError(
+            f"it is an array of shape {list(array.shape)}; a split is an object array of "
+            "[N, 3] arrays, or one array [sketches, N, 3]"
+        )
+    return list(array)
+
+
+def _sketches_of_objects(array: PickledArray, pickle_bytes: int) -> list[NDArray[Any]]:
+    if len(array.shape) == 3:
+        return _sketches_of_numbers(_numbers(array))
+    if len(array.shape) != 1:
+        raise DatasetError(
+            f"it is an object array of shape {list(array.shape)}; it must be one of sketches"
+        )
+    sketches = []
+    for index, item in enumerate(array.items or []):
+        if not isinstance(item, PickledArray):
+            raise DatasetError(
+                f"sketch {index} is a {type(item).__name__}; it must be an [N, 3] array"
+            )
+        sketches.append(item.numbers if item.numbers is not None else _numbers(item))
+    # One array may stand for many sketches in a pickle, so a small file could name a huge set.
+    total = sum(sketch.nbytes for sketch in sketches)
+    if total > max(_MOST_SHARED_BYTES, 16 * pickle_bytes):
+        raise DatasetError(f"its sketches are {total} bytes, made of {pickle_bytes}; refused")
+    return sketches
+
+
+def _numbers(array: PickledArray) -> NDArray[np.float64]:
+    """The Python numbers of an object array as float64."""
+    for item in array.items or []:
+        if type(item) not in (int, float):
+            raise DatasetError(f"an object array holds a {type(item).__name__}, not a number")
+    try:
+        return np.array(array.items, np.float64).reshape(array.shape)
+    except OverflowError:
+        raise DatasetError("an object array holds a number that no float can hold") from None
+
+
+# --------------------------------------------------------------------------------------------
+# Writing
+
+
+def write_npz(path: str | os.PathLike[str], splits: Mapping[str, Sequence[ArrayLike]]) -> None:
+    """Write a dataset that Magenta reads (with `allow_pickle=True, encoding="latin1"`).
+
+    The same sketches give the same bytes. The file appears whole or not at all.
+
+    Args:
+        path: where to; its folder must exist.
+        splits: `train`, `valid` and `test`, each a sequence of `[N, 3]` arrays, kept in their
+            dtype.
+
+    Raises:
+        DatasetError: a split is missing.
+        OSError: the file cannot be written.
+    """
+    missing = [split for split in SPLITS if split not in splits]
+    if missing:
+        raise DatasetError(f"a dataset has {', '.join(SPLITS)}; {', '.join(missing)} is missing")
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for split in SPLITS:
+            member = zipfile.ZipInfo(f"{split}.npy")  # its date is 1980, always
+            member.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(member, _npy_of_sketches(splits[split]))
+    write_atomically(path, content.getvalue())
+
+
+def _npy_of_sketches(sketches: Sequence[ArrayLike]) -> bytes:
+    # np.savez would collapse sketches of equal length, and the pickles of NumPy 2 name a module
+    # that NumPy 1 lacks. In protocol 3 the name stands at the head, as text.
+    array = np.empty(len(sketches), object)
+    for index, sketch in enumerate(sketches):
+        array[index] = np.ascontiguousarray(sketch)
+    stream = io.BytesIO()
+    header = {"descr": "|O", "fortran_order": False, "shape": array.shape}
+    npy.write_array_header_1_0(stream, cast(Any, header))
+    pickled = pickle.dumps(array, protocol=3)
+    return stream.getvalue() + pickled.replace(
+        b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n", 1
+    )

@@ -1,0 +1,5 @@
+"""Exchange with other implementations of Sketch-RNN."""
+
+from sketchrnn_fast.interop import magenta
+
+__all__ = ["magenta"]

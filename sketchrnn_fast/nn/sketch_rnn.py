@@ -1,0 +1,274 @@
+"""Sketch-RNN: a sequence-to-sequence variational autoencoder of drawings (Ha & Eck 2017)."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sketchrnn_fast.config import OBJECTIVES, ModelConfig
+from sketchrnn_fast.nn.hyper_lstm import HyperLSTM
+from sketchrnn_fast.nn.layer_norm_lstm import LayerNormLSTM
+from sketchrnn_fast.nn.lstm import LSTM
+from sketchrnn_fast.nn.mixture_density import MixtureDensity
+from sketchrnn_fast.nn.recurrent import RecurrentCell, RecurrentLayer, State, drop, random_seed
+from sketchrnn_fast.philox import Stream
+from sketchrnn_fast.reference import philox
+
+LAYERS: dict[str, type[RecurrentLayer]] = {
+    "lstm": LSTM,
+    "layer_norm": LayerNormLSTM,
+    "hyper": HyperLSTM,
+}
+STROKE_SIZE = 5
+
+# Places of use: each draws from a key of its own (`philox.branch`).
+_ENCODER, _DECODER, _POSTERIOR = 0, 2, 3
+
+
+class Posterior(NamedTuple):
+    """The encoder's diagonal Gaussian over z, each [B, Z]."""
+
+    mean: Tensor
+    presig: Tensor  # log-variance
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """z = mean + exp(presig / 2) · noise."""
+        return self.mean + torch.exp(self.presig / 2) * noise
+
+
+class Losses(NamedTuple):
+    """The loss of a batch, scalars in nats."""
+
+    total: Tensor  # reconstruction + kl_weight · kl
+    reconstruction: Tensor  # offset + pen
+    offset: Tensor
+    pen: Tensor
+    kl: Tensor  # with its floor
+    kl_raw: Tensor  # without it
+    pen_points: Tensor  # the pen loss of the points alone, as the original's inference mode has it
+
+
+class SketchRNN(nn.Module):
+    """The model: encoder, posterior, decoder and mixture density head.
+
+    Args:
+        config: cells, sizes and dropout.
+        device, dtype: of the weights.
+
+    Attributes:
+        scale_factor: a buffer; data units per model unit, set by whoever trains or imports.
+    """
+
+    scale_factor: Tensor
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        placement: dict[str, Any] = {"device": device, "dtype": dtype}
+        keep_prob = config.recurrent_dropout_prob if config.use_recurrent_dropout else 1.0
+        z_size = config.z_size if config.conditional else 0
+
+        def layer(model: str, units: int, **arguments: Any) -> RecurrentLayer:
+            if model == "hyper":
+                arguments["hyper_num_units"] = config.hyper_num_units
+                arguments["hyper_embedding_size"] = config.hyper_embedding_size
+            return LAYERS[model](
+                STROKE_SIZE, units, recurrent_keep_prob=keep_prob, **arguments, **placement
+            )
+
+        self.decoder = layer(config.dec_model, config.dec_rnn_size, static_size=z_size)
+        self.output = MixtureDensity(config.dec_rnn_size, config.num_mixture, **placement)
+        if config.conditional:
+            self.encoder = layer(config.enc_model, config.enc_rnn_size, bidirectional=True)
+            self.posterior_mean = nn.Linear(2 * config.enc_rnn_size, z_size, **placement)
+            self.posterior_presig = nn.Linear(2 * config.enc_rnn_size, z_size, **placement)
+            state_size = sum(self.decoder_cell.state_widths)
+            self.initial_state = nn.Linear(z_size, state_size, **placement)
+            for linear in (self.posterior_mean, self.posterior_presig, self.initial_state):
+                nn.init.normal_(linear.weight, std=0.001)
+                nn.init.zeros_(linear.bias)
+        self.register_buffer("scale_factor", torch.ones((), device=device, dtype=torch.float32))
+
+    @property
+    def decoder_cell(self) -> RecurrentCell:
+        """The decoder's cell, for taking single steps."""
+        cell = self.decoder.cells[0]
+        assert isinstance(cell, RecurrentCell)
+        return cell
+
+    def encode(
+        self,
+        strokes: Tensor,
+        lengths: Tensor,
+        *,
+        seed: Tensor | None = None,
+        row_offset: int = 0,
+    ) -> Posterior:
+        """The posterior over z; the encoder reads the real points, neither start token nor end.
+
+        Args:
+            strokes: stroke-5 [B, T+1, 5] with the start token first.
+            lengths: int64 [B], the number of real points.
+            seed: int64 [1], the key of the encoder's dropout masks in training mode.
+        """
+        if not self.config.conditional:
+            raise ValueError("this model is unconditional: it has no encoder")
+        points = strokes[:, 1:].transpose(0, 1)
+        _, state = self.encoder(points, lengths=lengths, seed=seed, row_offset=row_offset)
+        last = torch.cat(tuple(state[0]), dim=-1)
+        return Posterior(self.posterior_mean(last), self.posterior_presig(last))
+
+    def decoder_start(self, z: Tensor | None) -> State | None:
+        """The decoder's state before its first step from z [B, Z]; None (zeros) without z."""
+        if z is None:
+            return None
+        cell = self.decoder_cell
+        order = cell.magenta_state_order
+        parts = torch.tanh(self.initial_state(z)).split(
+            [cell.state_widths[index] for index in order], dim=-1
+        )
+        return tuple(parts[order.index(index)] for index in range(len(order)))
+
+    def decode(
+        self,
+        strokes: Tensor,
+        z: Tensor | None,
+        *,
+        lengths: Tensor | None = None,
+        seed: Tensor | None = None,
+        row_offset: int = 0,
+    ) -> tuple[Tensor, State]:
+        """Run the decoder with teacher forcing.
+
+        Args:
+            strokes: the decoder's input, stroke-5 [B, T, 5], the start token first.
+            z: [B, Z], or None for an unconditional model.
+            lengths: int64 [B], how many steps of each row to run; all T if None.
+            seed: int64 [1], the key of the dropout masks in training mode.
+
+        Returns:
+            The mixture's raw parameters [T, B, 6K+3], and the final state, each part [B, ·].
+        """
+        config = self.config
+        if (z is not None) != config.conditional:
+            kind = "conditional: it needs z" if config.conditional else "unconditional: it has no z"
+            raise ValueError(f"this model is {kind}")
+        start = self.decoder_start(z)
+        x, static = strokes.transpose(0, 1), z
+        if self.training and seed is None:
+            seed = random_seed(x.device)
+        if self.training and seed is not None and config.use_input_dropout:
+            # The mask falls on every input afresh at each step, so z is no longer static.
+            if z is not None:
+                x, static = torch.cat([x, z.expand(x.shape[0], -1, -1)], dim=-1), None
+            x = drop(x, seed, config.input_dropout_prob, Stream.INPUT_DROPOUT, row_offset)
+        hidden, final = self.decoder(
+            x,
+            None if start is None else tuple(part[None] for part in start),
+            static=static,
+            lengths=lengths,
+            seed=seed,
+            row_offset=row_offset,
+        )
+        if self.training and seed is not None and config.use_output_dropout:
+            keep_prob = config.output_dropout_prob
+            hidden = drop(hidden, seed, keep_prob, Stream.OUTPUT_DROPOUT, row_offset)
+        return self.output(hidden), tuple(part[0] for part in final)
+
+    def loss(
+        self,
+        strokes: Tensor,
+        lengths: Tensor,
+        kl_weight: float = 0.5,
+        objective: str = "magenta",
+        noise: Tensor | None = None,
+        *,
+        kl_tolerance: float = 0.2,
+        seed: Tensor | None = None,
+        row_offset: int = 0,
+    ) -> Losses:
+        """The loss of a batch (Ha & Eck 2017, equations 9 to 12).
+
+        Args:
+            strokes: stroke-5 [B, T+1, 5], the start token first, padded with (0, 0, 0, 0, 1).
+            lengths: int64 [B], the number of real points.
+            kl_weight: factor of the KL term in the total.
+            objective: `magenta`: the pen loss counts every row, padding included, as the original
+                does in training; `masked`: the real points and the one true end-of-sketch row
+                only, so that padded decoder steps are never computed. Both divide by B · T.
+            noise: [B, Z], replaces the Gaussian draw of z.
+            kl_tolerance: the floor of the KL term, below which it has no gradient.
+            seed: int64 [1], the key of dropout and noise; drawn from torch's generator if None.
+            row_offset: the number of the first row, if the batch is part of a larger one.
+
+        Raises:
+            ValueError: an unknown objective, or shapes that do not fit; the message names it.
+        """
+        self._check_batch(strokes, lengths, objective)
+        target = strokes[:, 1:].transpose(0, 1)
+        time_steps = target.shape[0]
+        if seed is None:
+            seed = random_seed(strokes.device)
+        kl_raw, z = strokes.new_zeros(()), None
+        if self.config.conditional:
+            posterior = self.encode(
+                strokes, lengths, seed=philox.branch(seed, _ENCODER), row_offset=row_offset
+            )
+            if noise is None:
+                noise = philox.normal(
+                    philox.branch(seed, _POSTERIOR),
+                    strokes.shape[0],
+                    self.config.z_size,
+                    strokes.dtype,
+                    row_offset=row_offset,
+                )
+            z = posterior.sample(noise)
+            mean, presig = posterior
+            kl_raw = -0.5 * torch.mean(1 + presig - mean**2 - torch.exp(presig))
+        kl = kl_raw.clamp(min=kl_tolerance) if self.config.conditional else kl_raw
+
+        is_point = 1 - target[..., 4]
+        decoder_lengths, pen_weight = None, torch.ones_like(is_point)
+        if objective == "masked":
+            decoder_lengths = (lengths + 1).clamp(max=time_steps)
+            steps = torch.arange(time_steps, device=strokes.device)
+            pen_weight = (steps[:, None] < decoder_lengths).to(target.dtype)
+        params, _ = self.decode(
+            strokes[:, :-1],
+            z,
+            lengths=decoder_lengths,
+            seed=philox.branch(seed, _DECODER),
+            row_offset=row_offset,
+        )
+        offset_rows, pen_rows = self.output.loss(params, target, is_point, pen_weight)
+        offset, pen = offset_rows.mean(), pen_rows.mean()
+        return Losses(
+            total=offset + pen + kl_weight * kl,
+            reconstruction=offset + pen,
+            offset=offset,
+            pen=pen,
+            kl=kl,
+            kl_raw=kl_raw,
+            pen_points=(pen_rows.detach() * is_point).mean(),
+        )
+
+    def _check_batch(self, strokes: Tensor, lengths: Tensor, objective: str) -> None:
+        if objective not in OBJECTIVES:
+            raise ValueError(f"objective is {objective!r}; it takes {' or '.join(OBJECTIVES)}")
+        if strokes.dim() != 3 or strokes.shape[1] < 2 or strokes.shape[2] != STROKE_SIZE:
+            raise ValueError(
+                f"strokes has shape {list(strokes.shape)}; it takes stroke-5 [B, T+1, 5] with the "
+                "start token first"
+            )
+        if tuple(lengths.shape) != (strokes.shape[0],):
+            raise ValueError(
+                f"lengths has shape {list(lengths.shape)}; it takes [{strokes.shape[0]}], one a row"
+            )
