@@ -1,4 +1,4 @@
-"""Batches of padded stroke-5 sketches, as model_spec 1.6 defines them, without a loop over sketches.
+"""Batches of padded stroke-5 sketches (model_spec 1.6), made without a loop over sketches.
 
 Every random number is a pure function of (seed, row of the batch, point), so that ranks which make
 different rows of one batch make the numbers that a single process would.

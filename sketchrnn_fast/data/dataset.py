@@ -154,7 +154,8 @@ def flatten(
     if not arrays:
         raise DatasetError(f"{name} holds no sketches; it must hold at least one")
     for index, array in enumerate(arrays):
-        if array.ndim != 2 or array.shape[1] != 3 or not len(array) or array.dtype.kind not in "iuf":
+        well_shaped = array.ndim == 2 and array.shape[1] == 3 and len(array)
+        if not well_shaped or array.dtype.kind not in "iuf":
             raise DatasetError(f"{name}, sketch {index} {_misshapen(array)}")
     lengths = np.fromiter(map(len, arrays), np.int64, len(arrays))
     with np.errstate(over="ignore"):

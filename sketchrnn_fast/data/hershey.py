@@ -51,7 +51,7 @@ WORDS = (
     "pig pin pot put ran rat raw red rib row rug run sad sat saw say sea see set she sit six sky "
     "son sun tea ten tie tin tip toe top toy try two use van vet war was way web wet who why win "
     "yet you zip zoo kiwi lily hill tall tree life love time fire wild line"
-).split()
+)
 
 # Sizes in units of Hershey's glyphs, whose capitals are 21 high around y = -1.5.
 _GRID = 4.0
@@ -155,9 +155,7 @@ def _vary(drawings: _Drawings, rows: NDArray[np.int64], seed: int) -> list[NDArr
     source = np.repeat(starts[chosen], lengths) + position
 
     around = draws[:, 2:6].astype(np.float64) * 2 - 1
-    x_scale, y_scale, shear, turn = np.repeat(
-        np.stack(_affine(around), axis=1), lengths, axis=0
-    ).T
+    x_scale, y_scale, shear, turn = np.repeat(np.stack(_affine(around), axis=1), lengths, axis=0).T
     x = drawings.points[source, 0] * x_scale
     y = drawings.points[source, 1] * y_scale
     x = x + shear * y
@@ -179,12 +177,13 @@ def _choose(
     shares = np.cumsum([PLAIN_SHARE, SCRIPT_SHARE, WORD_SHARE])
     kind = np.searchsorted(shares, kind_draw, side="right")
     first = np.concatenate([[0], drawings.kind_ends[:-1]])
-    sizes = drawings.kind_ends - first
-    return first[kind] + (draw.astype(np.float64) * sizes[kind]).astype(np.int64)
+    within = draw.astype(np.float64) * (drawings.kind_ends - first)[kind]
+    chosen: NDArray[np.int64] = first[kind] + within.astype(np.int64)
+    return chosen
 
 
 def _affine(around: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
-    """x scale, y scale, shear, and the tangent of half the turn, of uniforms in (-1, 1) `[n, 4]`."""
+    """x scale, y scale, shear, and the tangent of half the turn, from `[n, 4]` in (-1, 1)."""
     return (
         1 + _STRETCH * around[:, 0],
         1 + _STRETCH * around[:, 1],
@@ -217,7 +216,7 @@ def _all_drawings() -> _Drawings:
     kinds = (
         _texts(font, PLAIN_FONTS, LETTERS),
         _texts(font, SCRIPT_FONTS, LETTERS),
-        _texts(font, PLAIN_FONTS + SCRIPT_FONTS, WORDS),
+        _texts(font, PLAIN_FONTS + SCRIPT_FONTS, WORDS.split()),
         _texts(font, font.default_font_names, None),
     )
     lines: list[NDArray[np.float64]] = []
@@ -229,7 +228,8 @@ def _all_drawings() -> _Drawings:
             lines_of_drawing.append(len(drawing))
         kind_ends.append(len(lines_of_drawing))
     line_lengths = np.array([len(line) for line in lines])
-    first_lines = np.cumsum(lines_of_drawing) - lines_of_drawing
+    line_counts = np.array(lines_of_drawing)
+    first_lines = np.cumsum(line_counts) - line_counts
     pens = np.zeros(line_lengths.sum(), np.int16)
     pens[np.cumsum(line_lengths) - 1] = 1
     return _Drawings(
@@ -289,6 +289,4 @@ def _subdivide(line: NDArray[Any]) -> NDArray[np.float64]:
     squared = (steps * steps).sum(axis=1)
     parts = np.searchsorted((np.arange(1, 16) * _LONGEST_SEGMENT) ** 2, squared) + 1
     cut = np.repeat(steps / parts[:, None], parts, axis=0)
-    # Sums of sixteenths and the like round; whole corners would not return exactly. No harm:
-    # noise and the grid's rounding follow.
     return np.concatenate([line[:1], line[0] + np.cumsum(cut, axis=0)])

@@ -94,10 +94,7 @@ def _load_one(
     name: str, folder: Path, cache_dir: str | os.PathLike[str] | None
 ) -> dict[str, _Flat]:
     sketches: Mapping[str, Sequence[NDArray[Any]]]
-    if name == hershey.NAME:
-        sketches = hershey.sketches(cache_dir)
-    else:
-        sketches = read_npz(folder / name)
+    sketches = hershey.sketches(cache_dir) if name == hershey.NAME else read_npz(folder / name)
     return {split: flatten(sketches[split], f"{name}, split {split}") for split in SPLITS}
 
 

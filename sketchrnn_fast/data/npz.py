@@ -1,4 +1,4 @@
-"""Magenta's `.npz` datasets: a zip of `train.npy`, `valid.npy`, `test.npy`, object arrays of sketches.
+"""Magenta's `.npz` datasets: `train`, `valid` and `test`, each an object array of sketches.
 
 Reading never runs a pickle (`unpickle.py`) and never sets memory aside for a claim that the bytes
 at hand do not back. Writing is atomic and makes what Magenta reads, whatever NumPy writes today.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -61,8 +62,10 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, list[NDArray[Any]]]:
     try:
         with zipfile.ZipFile(path) as archive:
             return {split: _read_split(path, archive, split) for split in SPLITS}
-    except zipfile.BadZipFile:
-        raise DatasetError(f"{path} is not an npz file, or it is cut short") from None
+    except DatasetError:
+        raise
+    except (zipfile.BadZipFile, struct.error, ValueError, NotImplementedError):
+        raise DatasetError(f"{path} is not an npz file, or it is cut short or damaged") from None
     except OSError as error:
         raise DatasetError(f"{path} cannot be read: {error.strerror or error}") from None
 

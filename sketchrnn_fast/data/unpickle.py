@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from sketchrnn_fast.data.errors import DatasetError
 
-_NUMBER_CODES = re.compile(r"[iu][1248]|f[248]")
+_DTYPE_CODES = re.compile(r"[iu][1248]|f[248]|O[48]")
 _BYTE_ORDERS = "<>|="
 
 # What NumPy 1 and 2 emit, under Python 2 and 3, for object arrays in protocols 2 to 4; and
@@ -58,10 +58,10 @@ class PickledDtype:
 
     @property
     def is_object(self) -> bool:
-        return self.code == "O8"
+        return self.code.startswith("O")
 
     def numpy(self) -> np.dtype[Any]:
-        return np.dtype(self.code).newbyteorder(self.byte_order)
+        return np.dtype(self.byte_order + self.code)
 
 
 class PickledArray:
@@ -126,7 +126,7 @@ def _reconstruct(kind: object, shape: object, code: object) -> PickledArray:
 
 
 def _dtype(code: object, align: object = False, copy: object = True) -> PickledDtype:
-    if not isinstance(code, str) or not (code == "O8" or _NUMBER_CODES.fullmatch(code)):
+    if not isinstance(code, str) or not _DTYPE_CODES.fullmatch(code):
         kind = repr(code) if isinstance(code, str) and len(code) < 20 else "something else"
         raise DatasetError(f"an array has dtype {kind}; it must be of integers or floats")
     return PickledDtype(code)
@@ -153,8 +153,8 @@ _GLOBALS: dict[tuple[str, str], object] = {
 
 class _Dispatch(dict[int, Callable[[Any], None]]):
     def __missing__(self, code: int) -> Callable[[Any], None]:
-        opcode = pickletools.code2op.get(chr(code))
-        name = opcode.name if opcode else f"number {code}"
+        names = (op.name for op in pickletools.opcodes if op.code == chr(code))
+        name = next(names, f"number {code}")
         raise DatasetError(
             f"the pickle uses the instruction {name}, which no array of sketches needs; refused"
         )
