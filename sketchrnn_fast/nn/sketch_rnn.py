@@ -225,10 +225,9 @@ class SketchRNN(nn.Module):
             if noise is None:
                 noise = philox.normal(
                     philox.branch(seed, _POSTERIOR),
-                    strokes.shape[0],
+                    torch.arange(strokes.shape[0], device=strokes.device) + row_offset,
                     self.config.z_size,
                     strokes.dtype,
-                    row_offset=row_offset,
                 )
             z = posterior.sample(noise)
             mean, presig = posterior

@@ -96,28 +96,20 @@ def dropout_scale(
 
 def normal(
     seed: Tensor,
-    rows: int,
+    rows: Tensor,
     size: int,
     dtype: torch.dtype,
     stream: Stream = Stream.POSTERIOR_NOISE,
-    row_offset: int = 0,
 ) -> Tensor:
-    """Standard normal draws [rows, size] by the Box-Muller transform.
+    """Standard normal draws [R, size] for the rows numbered `rows` [R], by Box-Muller.
 
     With Q = ⌈size / 4⌉ the call of block q gives columns q, Q+q, 2Q+q and 3Q+q. A seed of shape
-    [rows, 1] gives each row a key of its own.
+    [R, 1] gives each row a key of its own.
     """
-    blocks = -(-size // 4)
-    index = torch.arange(max(rows, blocks), device=seed.device)
-    words = philox4x32(
-        index[:blocks],
-        torch.zeros_like(index[:1]),
-        index[:rows, None] + row_offset,
-        int(stream),
-        seed,
-    )
-    pairs = (*box_muller(words[0], words[1]), *box_muller(words[2], words[3]))
-    return torch.cat(pairs, dim=-1).view(rows, 4, blocks).flatten(1)[:, :size].to(dtype)
+    blocks = torch.arange(-(-size // 4), device=seed.device)
+    words = philox4x32(blocks, torch.zeros_like(blocks), rows[:, None], int(stream), seed)
+    columns = (*box_muller(words[0], words[1]), *box_muller(words[2], words[3]))
+    return torch.cat(columns, dim=-1)[:, :size].to(dtype)
 
 
 def box_muller(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
