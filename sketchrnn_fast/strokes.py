@@ -47,6 +47,42 @@ def to_stroke5(sketch: ArrayLike, length: int | None = None) -> NDArray[np.float
     return rows
 
 
+def pad_to_stroke5(sketches: Sequence[ArrayLike], max_len: int) -> NDArray[np.float32]:
+    """stroke-3 sketches to a model's input: stroke-5 float32 `[B, max_len + 1, 5]`.
+
+    Row 0 is the start token, then come the points, then end rows; a sketch of `max_len` points has
+    no end row (model_spec 1.6).
+
+    Raises:
+        ValueError: a sketch is not `[N, 3]`, or is longer than `max_len`.
+    """
+    arrays = [_stroke3(sketch) for sketch in sketches]
+    lengths = np.array([len(array) for array in arrays], np.int64)
+    if not arrays:
+        return np.zeros((0, max_len + 1, 5), np.float32)
+    if lengths.max() > max_len:
+        index = lengths.argmax()
+        raise ValueError(
+            f"sketch {index} has {lengths[index]} points; it may have at most max_len = {max_len}"
+        )
+    return pad_ragged_to_stroke5(np.concatenate(arrays), lengths, max_len)
+
+
+def pad_ragged_to_stroke5(
+    points: NDArray[Any], lengths: NDArray[np.int64], max_len: int
+) -> NDArray[np.float32]:
+    """`pad_to_stroke5` for sketches laid end to end: points `[P, 3]`, lengths `[B]` ≤ max_len."""
+    strokes = np.zeros((len(lengths), max_len + 1, 5), np.float32)
+    strokes[:, 0] = START_TOKEN
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    time = positions_within(lengths) + 1
+    strokes[row, time, :2] = points[:, :2]
+    strokes[row, time, 2] = 1 - points[:, 2]
+    strokes[row, time, 3] = points[:, 2]
+    strokes[:, :, 4] = np.arange(max_len + 1) > lengths[:, None]
+    return strokes
+
+
 def to_stroke3(rows: ArrayLike) -> NDArray[Any]:
     """stroke-5 `[N, 5]` to stroke-3, up to the first row whose p3 is above 0; dtype kept.
 
@@ -192,6 +228,11 @@ def drop_points_ragged(
     for axis in (0, 1):
         np.add.at(sums[:, axis], kept_before[1:][dropped] - 1, rows[dropped, axis])
     return sums, kept_before[starts + lengths] - kept_before[starts]
+
+
+def positions_within(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """0 … length - 1 of each of the items laid end to end."""
+    return np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 
 
 def _stroke3(sketch: ArrayLike) -> NDArray[Any]:

@@ -12,10 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sketchrnn_fast.data.dataset import SketchDataset, positions_within
+from sketchrnn_fast.data.dataset import SketchDataset
 from sketchrnn_fast.data.errors import DatasetError
 from sketchrnn_fast.philox import Stream, choose, philox4x32, uniform
-from sketchrnn_fast.strokes import START_TOKEN, drop_points_ragged, scale_randomly
+from sketchrnn_fast.strokes import (
+    drop_points_ragged,
+    pad_ragged_to_stroke5,
+    positions_within,
+    scale_randomly,
+)
 
 # The time words of the counter in the stream AUGMENTATION.
 _SCALE_TIME = 0
@@ -75,7 +80,7 @@ def random_batch(
     if augment_stroke_prob > 0:
         uniforms = _drop_uniforms(lengths, batch_rows, seed)
         points, lengths = drop_points_ragged(points, lengths, uniforms, augment_stroke_prob)
-    return Batch(_pad(points, lengths, max_seq_len), lengths, indices)
+    return Batch(pad_ragged_to_stroke5(points, lengths, max_seq_len), lengths, indices)
 
 
 def batch(dataset: SketchDataset, indices: ArrayLike, max_seq_len: int) -> Batch:
@@ -87,7 +92,7 @@ def batch(dataset: SketchDataset, indices: ArrayLike, max_seq_len: int) -> Batch
     """
     chosen = np.asarray(indices, np.int64)
     points, lengths = _gather(dataset, chosen, max_seq_len)
-    return Batch(_pad(points, lengths, max_seq_len), lengths, chosen)
+    return Batch(pad_ragged_to_stroke5(points, lengths, max_seq_len), lengths, chosen)
 
 
 def evaluation_batches(
@@ -125,18 +130,3 @@ def _drop_uniforms(
     first_word = 4 * (np.cumsum(blocks) - blocks)
     wanted = np.repeat(first_word, lengths) + positions_within(lengths)
     return uniform(words.reshape(-1)[wanted])
-
-
-def _pad(
-    points: NDArray[np.float32], lengths: NDArray[np.int64], max_seq_len: int
-) -> NDArray[np.float32]:
-    """stroke-5 `[B, T + 1, 5]` with start token; a sketch of T points gets no end row."""
-    strokes = np.zeros((len(lengths), max_seq_len + 1, 5), np.float32)
-    strokes[:, 0] = START_TOKEN
-    row = np.repeat(np.arange(len(lengths)), lengths)
-    time = positions_within(lengths) + 1
-    strokes[row, time, :2] = points[:, :2]
-    strokes[row, time, 2] = 1 - points[:, 2]
-    strokes[row, time, 3] = points[:, 2]
-    strokes[:, :, 4] = np.arange(max_seq_len + 1) > lengths[:, None]
-    return strokes

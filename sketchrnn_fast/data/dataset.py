@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sketchrnn_fast.data.errors import DatasetError
+from sketchrnn_fast.strokes import positions_within
 
 # Magenta's clamp of every value, in the file's units, before any scaling.
 OFFSET_LIMIT = 1000.0
@@ -105,11 +106,6 @@ class SketchDataset:
             raise IndexError(f"{self.name} has {len(self)} sketches; there is no index {index}")
         index %= len(self)
         return self.points[self.starts[index] : self.starts[index + 1]]
-
-
-def positions_within(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """0 … length - 1 of each ragged item, end to end."""
-    return np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 
 
 def normalizing_scale_factor(points: NDArray[np.float32]) -> float:

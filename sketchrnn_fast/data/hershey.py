@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sketchrnn_fast.data.dataset import positions_within
 from sketchrnn_fast.data.errors import DatasetError
 from sketchrnn_fast.data.npz import SPLITS, read_npz, write_npz
 from sketchrnn_fast.philox import Stream, philox4x32, uniform
+from sketchrnn_fast.strokes import positions_within
 
 if TYPE_CHECKING:
     from HersheyFonts import HersheyFonts
