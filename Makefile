@@ -1,0 +1,96 @@
+# make train   set up what running needs, train on the built-in dataset
+# make test    set up what testing needs, run the linters and the tests
+#
+# PYTHON chooses the interpreter (3.10 or later), EXTRA_CONSTRAINTS names a second file of pinned
+# versions, CMAKE_ARGS goes to CMake.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# ---- What `make train` runs ----
+TRAIN_LOG_ROOT ?= runs/first
+TRAIN_ARGS ?= --log_root $(TRAIN_LOG_ROOT)
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# The isolated build gets the pinned tools too; pip before 25.3 reads only the first of these.
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt $(EXTRA_CONSTRAINTS)
+export PIP_BUILD_CONSTRAINT := $(CURDIR)/constraints.txt
+# In CI a compiler warning is an error; on a stranger's compiler it is not.
+export CMAKE_ARGS ?= $(if $(CI),-DSKETCHRNN_FAST_WERROR=ON)
+
+SOURCES := $(sort pyproject.toml setup.py CMakeLists.txt MANIFEST.in LICENSE NOTICE README.md \
+  $(shell find sketchrnn_fast kernels csrc -type f \
+    -not -name '*.so' -not -path '*/__pycache__/*'))
+CXX_SOURCES := $(filter %.h %.cpp %.cu %.cuh,$(SOURCES))
+# Rewritten when the list itself changes, so that a deleted file rebuilds the wheel as well.
+SOURCE_LIST := build/sources.txt
+$(shell mkdir -p build; echo '$(SOURCES)' | cmp -s - $(SOURCE_LIST) \
+  || echo '$(SOURCES)' > $(SOURCE_LIST))
+
+WHEEL := build/wheel.stamp
+RUNTIME := $(VENV)/runtime.stamp
+TOOLS := $(VENV)/tools.stamp
+
+.PHONY: setup train test lint format check-all clean
+
+setup: $(RUNTIME)
+
+train: $(RUNTIME)
+	$(BIN)/sketchrnn-fast train $(TRAIN_ARGS)
+
+test: lint
+	$(BIN)/pytest -m "not slow"
+
+lint: $(TOOLS)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/clang-format --dry-run -Werror $(CXX_SOURCES)
+
+format: $(TOOLS)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CXX_SOURCES)
+
+# The slow tests include the sdist, the wheel made from it, and the editable install.
+check-all: test
+	$(BIN)/pytest -m slow
+
+clean:
+	rm -rf build dist $(VENV) *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+
+# ---- The environment ----
+
+$(VENV)/venv.stamp:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \
+	  { echo "make: $(PYTHON) is missing or older than 3.10; name another with PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "make: $(PYTHON) cannot make virtual environments; install its venv package" \
+	    "(apt install python3-venv)"; exit 1; }
+	@$(PYTHON) -c 'import os, sysconfig as s; open(os.path.join(s.get_path("include"), "Python.h"))' \
+	  2>/dev/null || \
+	  { echo "make: the headers of $(PYTHON) are missing; install its development package" \
+	    "(apt install python3-dev)"; exit 1; }
+	@for compiler in "$$CXX" c++ g++ clang++; do \
+	  command -v "$$compiler" > /dev/null && exit 0; done; \
+	  echo "make: no C++ compiler found; install one (apt install g++) or set CXX"; exit 1
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+# setuptools would copy files that were deleted from the sources out of build/lib.
+$(WHEEL): $(VENV)/venv.stamp $(SOURCES) $(SOURCE_LIST) constraints.txt
+	rm -rf build/lib* build/wheel
+	$(BIN)/pip wheel . --no-deps --wheel-dir build/wheel
+	touch $@
+
+# Uninstalled first because pip keeps an installed wheel of the same version.
+$(RUNTIME): $(WHEEL)
+	$(BIN)/pip uninstall --yes --quiet sketchrnn-fast
+	$(BIN)/pip install --quiet $$(echo build/wheel/*.whl)
+	touch $@
+
+$(TOOLS): $(RUNTIME)
+	$(BIN)/pip install --quiet "$$(echo build/wheel/*.whl)[test,dev]"
+	touch $@
