@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from sketchrnn_fast.errors import UserError
+
 CELLS = ("lstm", "layer_norm", "hyper")
 OBJECTIVES = ("magenta", "masked")
 
@@ -24,7 +26,7 @@ IGNORED_HPARAMS = ("is_training",)
 _Config = TypeVar("_Config", bound="ModelConfig | TrainConfig")
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError):
     """A hyper-parameter is unknown, has the wrong type, or lies outside what is accepted."""
 
 

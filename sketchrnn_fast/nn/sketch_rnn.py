@@ -47,7 +47,8 @@ class Losses(NamedTuple):
     pen: Tensor
     kl: Tensor  # with its floor
     kl_raw: Tensor  # without it
-    pen_points: Tensor  # the pen loss of the points alone, as the original's inference mode has it
+    pen_masked: Tensor  # the pen loss of the points and the one end row, without gradient
+    pen_points: Tensor  # that of the points alone, as the original's inference mode has it
 
 
 class SketchRNN(nn.Module):
@@ -235,15 +236,15 @@ class SketchRNN(nn.Module):
         kl = kl_raw.clamp(min=kl_tolerance) if self.config.conditional else kl_raw
 
         is_point = 1 - target[..., 4]
-        decoder_lengths, pen_weight = None, torch.ones_like(is_point)
-        if objective == "masked":
-            decoder_lengths = (lengths + 1).clamp(max=time_steps)
-            steps = torch.arange(time_steps, device=strokes.device)
-            pen_weight = (steps[:, None] < decoder_lengths).to(target.dtype)
+        real_lengths = (lengths + 1).clamp(max=time_steps)
+        steps = torch.arange(time_steps, device=strokes.device)
+        is_real = (steps[:, None] < real_lengths).to(target.dtype)
+        masked = objective == "masked"
+        pen_weight = is_real if masked else torch.ones_like(is_real)
         params, _ = self.decode(
             strokes[:, :-1],
             z,
-            lengths=decoder_lengths,
+            lengths=real_lengths if masked else None,
             seed=philox.branch(seed, _DECODER),
             row_offset=row_offset,
         )
@@ -256,6 +257,7 @@ class SketchRNN(nn.Module):
             pen=pen,
             kl=kl,
             kl_raw=kl_raw,
+            pen_masked=(pen_rows.detach() * is_real).mean(),
             pen_points=(pen_rows.detach() * is_point).mean(),
         )
 

@@ -1,0 +1,256 @@
+"""Checkpoints: folders of safetensors and JSON, written whole or not at all.
+
+    LOG_ROOT/checkpoints/
+        step-500/
+            model.safetensors        weights, and the data's scale factor
+            config.json              {"model": …, "train": …}
+            optimizer.safetensors    Adam's moments, for resuming
+            training_state.json      {"step": …, "best_cost": …, "best_step": …}
+        best, last                   the name of a folder beside them
+
+A folder is written under a temporary name, synced, and renamed; `best` and `last` are replaced
+atomically. A kill at any moment leaves something whole. Nothing here is a pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from sketchrnn_fast.config import ConfigError, ModelConfig, TrainConfig, from_json, to_json
+from sketchrnn_fast.errors import UserError
+from sketchrnn_fast.nn import SketchRNN
+from sketchrnn_fast.training.optimiser import Optimiser
+
+FOLDER = "checkpoints"
+MODEL, CONFIG = "model.safetensors", "config.json"
+OPTIMISER, STATE = "optimizer.safetensors", "training_state.json"
+
+
+class CheckpointError(UserError):
+    """A checkpoint is missing, damaged, or does not fit."""
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """Where a run stands.
+
+    Attributes:
+        step: updates done.
+        best_cost, best_step: the best validation cost so far and when; None before the first.
+    """
+
+    step: int = 0
+    best_cost: float | None = None
+    best_step: int | None = None
+
+
+def save(
+    log_root: Path,
+    model: SketchRNN,
+    train_config: TrainConfig,
+    optimiser: Optimiser,
+    state: TrainingState,
+) -> Path:
+    """Write the checkpoint of this step, point `last` (and `best`, if it is) to it, and prune.
+
+    Raises:
+        OSError: the disk is full or may not be written; what was there before is untouched.
+    """
+    folder = log_root / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    final = folder / f"step-{state.step}"
+    partial = folder / f".partial-step-{state.step}"
+    _remove(partial)
+    partial.mkdir()
+    try:
+        save_file(_contiguous(model.state_dict()), partial / MODEL)
+        save_file(_contiguous(_moments(model, optimiser)), partial / OPTIMISER)
+        config = {"model": to_json(model.config), "train": to_json(train_config)}
+        _write_json(partial / CONFIG, config)
+        _write_json(partial / STATE, state.__dict__)
+        for file in partial.iterdir():
+            _sync(file)
+        _sync(partial)
+        _remove(final)
+        partial.rename(final)
+    except BaseException:
+        _remove(partial)
+        raise
+    _sync(folder)
+    _point(folder / "last", final.name)
+    if state.best_step == state.step:
+        _point(folder / "best", final.name)
+    _prune(folder)
+    return final
+
+
+def load_model(path: str | os.PathLike[str]) -> SketchRNN:
+    """Load a model, in evaluation mode.
+
+    Args:
+        path: a checkpoint's folder, or the log root of a run, whose best checkpoint is taken (the
+            last, if there is no best yet).
+
+    Raises:
+        CheckpointError: there is no model, or it is damaged; the message says what was found.
+    """
+    folder = find(path)
+    model = SketchRNN(read_config(folder)[0])
+    _load_weights(model, folder)
+    return model.eval()
+
+
+def resume(
+    log_root: Path, model: SketchRNN, optimiser: Optimiser
+) -> TrainingState:
+    """Set model and optimiser to the last checkpoint of a run; gives where the run stands.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged or of another model.
+    """
+    folder = find(log_root, "last")
+    values = _read_json(folder / STATE)
+    try:
+        state = TrainingState(**values)
+    except TypeError:
+        raise CheckpointError(
+            f"{folder / STATE} has the fields {', '.join(values)}; it takes "
+            f"{', '.join(TrainingState.__dataclass_fields__)}"
+        ) from None
+    _load_weights(model, folder)
+    moments = _read_tensors(folder / OPTIMISER)
+    pairs = []
+    for name, parameter in model.named_parameters():
+        pair = tuple(moments.get(f"{name}.{moment}") for moment in ("mean", "mean_square"))
+        if any(tensor is None or tensor.shape != parameter.shape for tensor in pair):
+            raise CheckpointError(f"{folder / OPTIMISER} does not fit the model at {name}")
+        pairs.append(pair)
+    optimiser.restore(state.step, pairs)  # type: ignore[arg-type]
+    return state
+
+
+def find(path: str | os.PathLike[str], pointer: str | None = None) -> Path:
+    """The checkpoint's folder that a path means: itself, or a run's `best` or `last`."""
+    root = Path(path)
+    if not root.exists():
+        raise CheckpointError(f"{root} does not exist; a model is a folder")
+    if pointer is None and (root / MODEL).is_file():
+        return root
+    for name in (pointer,) if pointer else ("best", "last"):
+        file = root / FOLDER / name
+        if file.is_file():
+            target = root / FOLDER / file.read_text(encoding="utf-8").strip()
+            if target.parent != root / FOLDER or not (target / MODEL).is_file():
+                raise CheckpointError(f"{file} names no checkpoint beside it")
+            return target
+    wanted = f"{FOLDER}/{pointer}" if pointer else f"{MODEL} nor {FOLDER}/best"
+    raise CheckpointError(f"{root} holds no {'' if pointer else 'model: neither '}{wanted}")
+
+
+def read_config(folder: Path) -> tuple[ModelConfig, TrainConfig]:
+    """The configurations of a checkpoint."""
+    file = folder / CONFIG
+    values = _read_json(file)
+    try:
+        return (
+            from_json(ModelConfig, values["model"]),
+            from_json(TrainConfig, values.get("train", {})),
+        )
+    except (ConfigError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{file} is not the configuration of a model: {error}") from None
+
+
+def _load_weights(model: SketchRNN, folder: Path) -> None:
+    file = folder / MODEL
+    tensors = _read_tensors(file)
+    own = model.state_dict()
+    for name, tensor in own.items():
+        if name not in tensors or tensors[name].shape != tensor.shape:
+            found = f"shape {list(tensors[name].shape)}" if name in tensors else "nothing"
+            raise CheckpointError(
+                f"{file} has {found} for {name}; the model takes {list(tensor.shape)}"
+            )
+    surplus = set(tensors) - set(own)
+    if surplus:
+        raise CheckpointError(f"{file} has {sorted(surplus)[0]}, which the model does not know")
+    model.load_state_dict(tensors)
+
+
+def _moments(model: SketchRNN, optimiser: Optimiser) -> dict[str, Tensor]:
+    tensors = {}
+    for name, parameter in model.named_parameters():
+        mean, mean_square = optimiser.moments(parameter)
+        tensors[f"{name}.mean"], tensors[f"{name}.mean_square"] = mean, mean_square
+    return tensors
+
+
+def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _read_tensors(file: Path) -> dict[str, Tensor]:
+    try:
+        tensors: dict[str, Tensor] = load_file(file)
+    except FileNotFoundError:
+        raise CheckpointError(f"{file} is missing") from None
+    except SafetensorError as error:
+        raise CheckpointError(f"{file} is damaged or no safetensors file: {error}") from None
+    return tensors
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{file} is missing") from None
+    except ValueError as error:
+        raise CheckpointError(f"{file} is no JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{file} holds no JSON object")
+    return values
+
+
+def _write_json(file: Path, values: dict[str, Any]) -> None:
+    file.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+
+
+def _point(file: Path, name: str) -> None:
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_text(f"{name}\n", encoding="utf-8")
+    _sync(partial)
+    partial.replace(file)
+    _sync(file.parent)
+
+
+def _prune(folder: Path) -> None:
+    """Remove the checkpoints that neither `best` nor `last` names."""
+    kept = {
+        (folder / name).read_text(encoding="utf-8").strip()
+        for name in ("best", "last")
+        if (folder / name).is_file()
+    }
+    for checkpoint in folder.glob("step-*"):
+        if checkpoint.name not in kept:
+            _remove(checkpoint)
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,86 @@
+"""What a run writes about itself: `metrics.jsonl`, and TensorBoard events with Magenta's tags."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+FILE = "metrics.jsonl"
+
+_TRAIN_TAGS = {
+    "Train_Cost": "cost",
+    "Train_Reconstr_Cost": "reconstruction",
+    "Train_KL_Cost": "kl",
+    "Learning_Rate": "learning_rate",
+    "KL_Weight": "kl_weight",
+    "Time_Taken_Train": "seconds",
+}
+# The tags of evaluations carry the original's own figures where it has them.
+_VALID_TAGS = {
+    "Valid_Cost": "magenta_cost",
+    "Valid_Reconstr_Cost": "magenta_reconstruction",
+    "Valid_KL_Cost": "magenta_kl",
+    "Time_Taken_Valid": "seconds",
+}
+_TEST_TAGS = {
+    "Eval_Cost": "magenta_cost",
+    "Eval_Reconstr_Cost": "magenta_reconstruction",
+    "Eval_KL_Cost": "magenta_kl",
+    "Time_Taken_Eval": "seconds",
+}
+_TAGS = {"train": _TRAIN_TAGS, "valid": _VALID_TAGS, "test": _TEST_TAGS}
+
+
+class Metrics:
+    """Appends records to `metrics.jsonl` and to TensorBoard's events in the log root.
+
+    Args:
+        log_root: an existing folder.
+        step: the updates done; later records of an interrupted run are cut away.
+        parameter_count: written to TensorBoard once.
+    """
+
+    def __init__(self, log_root: Path, step: int, parameter_count: int) -> None:
+        self.file = log_root / FILE
+        cut_back(self.file, step)
+        self._lines = self.file.open("a", encoding="utf-8")
+        self._events = SummaryWriter(str(log_root), purge_step=step + 1 if step else None)
+        if step == 0:
+            self._events.add_scalar("Num_Trainable_Params", parameter_count, 0)
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Write one record: at least step, split, cost, reconstruction and kl."""
+        self._lines.write(json.dumps(record) + "\n")
+        self._lines.flush()
+        for tag, name in _TAGS[record["split"]].items():
+            if record.get(name) is not None:
+                self._events.add_scalar(tag, record[name], record["step"])
+
+    def write_best(self, step: int, cost: float) -> None:
+        """Note a new best validation cost under Magenta's tag."""
+        self._events.add_scalar("Best_Valid_Cost", cost, step)
+
+    def close(self) -> None:
+        self._lines.close()
+        self._events.close()
+
+
+def cut_back(file: Path, step: int) -> None:
+    """Remove the records after `step`, and a last line that was not written whole."""
+    if not file.exists():
+        return
+    kept = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and record.get("step", 0) <= step:
+            kept.append(line + "\n")
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_text("".join(kept), encoding="utf-8")
+    os.replace(partial, file)
