@@ -77,8 +77,8 @@ def svg_grid(
 
 def _path(line: NDArray[np.float64]) -> str:
     """A polyline as path data; a line of one point as a dot, which round caps make visible."""
-    first, *rest = (f"{_number(x)} {_number(y)}" for x, y in line)
-    return f"M{first}" + "".join(f"L{point}" for point in rest or ["h0"]).replace("Lh0", "h0")
+    data = "M" + "L".join(f"{_number(x)} {_number(y)}" for x, y in line)
+    return data if len(line) > 1 else f"{data}h0"
 
 
 def _number(value: float) -> str:
@@ -117,7 +117,7 @@ def png_grid(
     axes.set_xlim(0, columns * cell)
     axes.set_ylim(rows * cell, 0)
     lines = [
-        line if len(line) > 1 else np.repeat(line, 2, axis=0)
+        line if len(line) > 1 else line + [[0, 0], [0.5, 0]]  # Agg draws no line of length 0
         for index, sketch in enumerate(sketches)
         for line in _fit(
             _lines(sketch, index), index % columns * cell, index // columns * cell, cell

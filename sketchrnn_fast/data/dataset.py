@@ -144,7 +144,7 @@ def flatten(
 
     Raises:
         DatasetError: there is no sketch, or one is empty, not `[N, 3]`, not of numbers, has an
-            offset that is not finite, or a pen other than 0 and 1. It names the first such one.
+            offset that is not finite in float32, or a pen other than 0 and 1. It names the first such one.
     """
     arrays = [np.asarray(sketch) for sketch in sketches]
     if not arrays:
@@ -192,6 +192,6 @@ def _check_values(
             + (
                 f"the pen {found[2]}; it must be 0 or 1"
                 if what == "pen"
-                else f"the offset ({found[0]}, {found[1]}); it must be finite"
+                else f"the offset ({found[0]}, {found[1]}); it must be finite in float32"
             )
         )
