@@ -249,7 +249,7 @@ def from_json(cls: type[_Config], values: Mapping[str, Any]) -> _Config:
 
 def _construct(cls: type[_Config], values: Mapping[str, Any]) -> _Config:
     types = _types_of(cls)
-    own = {
+    own: dict[str, Any] = {
         name: tuple(value) if types[name] is tuple and isinstance(value, Iterable) else value
         for name, value in values.items()
         if name in types
@@ -279,7 +279,9 @@ def _check_types(config: ModelConfig | TrainConfig) -> None:
             if type(value) is not tuple or not all(type(item) is str for item in value):
                 raise ConfigError(f"{name} is {value!r}; it takes a list of names")
         elif type(value) is not field_type:
-            raise ConfigError(f"{name} is {value!r}; it takes a value of type {field_type.__name__}")
+            raise ConfigError(
+                f"{name} is {value!r}; it takes a value of type {field_type.__name__}"
+            )
         if field_type is float and not math.isfinite(getattr(config, name)):
             raise ConfigError(f"{name} is {value!r}; it takes a finite number")
 

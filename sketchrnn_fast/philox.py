@@ -48,8 +48,7 @@ def philox4x32(
         uint32 of the broadcast shape with a last axis of 4.
     """
     c0, c1, c2, c3 = (
-        np.asarray(word).astype(np.uint64)
-        for word in np.broadcast_arrays(block, t, row, stream)
+        np.asarray(word).astype(np.uint64) for word in np.broadcast_arrays(block, t, row, stream)
     )
     k0, k1 = seed & _WORD, (seed >> 32) & _WORD
     low, shift = np.uint64(_WORD), np.uint64(32)

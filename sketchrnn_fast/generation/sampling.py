@@ -68,7 +68,9 @@ def sample(
     sketches: list[NDArray[np.float32]] = []
     for start in range(0, count, BATCH):
         rows = slice(start, start + BATCH)
-        sketches += _sample_batch(model, seeds[rows], None if z is None else z[rows], settings, limit)
+        sketches += _sample_batch(
+            model, seeds[rows], None if z is None else z[rows], settings, limit
+        )
     return sketches
 
 
@@ -125,15 +127,15 @@ def _sample_batch(
             return model.output(state[0]), state
 
         dtype = model.output.linear.weight.dtype
-        strokes, lengths = generate(
-            step, model.decoder_start(z), seeds, limit, temperature, dtype
-        )
+        strokes, lengths = generate(step, model.decoder_start(z), seeds, limit, temperature, dtype)
     finally:
         model.train(was_training)
     scale = float(model.scale_factor)
     drawn = strokes.float().cpu().numpy()
     return [
-        np.column_stack([drawn[:length, row, :2] * scale, drawn[:length, row, 3]]).astype(np.float32)
+        np.column_stack([drawn[:length, row, :2] * scale, drawn[:length, row, 3]]).astype(
+            np.float32
+        )
         for row, length in enumerate(lengths.tolist())
     ]
 

@@ -217,9 +217,7 @@ class RecurrentLayer(nn.Module):
             batched_state = None if state is None else tuple(part[:, None] for part in state)
             batched_static = None if static is None else static[None]
             axis = 0 if self.batch_first else 1
-            output, final = self(
-                x.unsqueeze(axis), batched_state, static=batched_static, seed=seed
-            )
+            output, final = self(x.unsqueeze(axis), batched_state, static=batched_static, seed=seed)
             return output.squeeze(axis), tuple(part[:, 0] for part in final)
         if self.batch_first:
             x = x.transpose(0, 1)

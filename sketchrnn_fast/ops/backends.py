@@ -10,9 +10,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+from sketchrnn_fast.errors import UserError
+
+if TYPE_CHECKING:
+    from sketchrnn_fast._native import BuildReport, CpuFeatures
 
 BACKENDS = ("reference", "native", "triton")
 ENVIRONMENT_VARIABLE = "SKETCHRNN_FAST_BACKEND"
@@ -26,7 +31,7 @@ _implementations: dict[str, dict[str, Any]] = {}
 _override: str | None = None
 
 
-class BackendError(RuntimeError):
+class BackendError(UserError):
     """The backend that was asked for does not exist or cannot run here."""
 
 
@@ -86,8 +91,8 @@ def select(op: str, device: torch.device) -> str:
 def unavailable(name: str) -> str | None:
     """Why a backend cannot run on this machine, in one sentence; None if it can."""
     ops = [op for op, available in _implementations.items() if name in available]
-    if name == "native" and importlib.util.find_spec("sketchrnn_fast._native") is None:
-        return "the native module sketchrnn_fast._native is not installed"
+    if name == "native" and native_reports() is None:
+        return "the native module sketchrnn_fast._native is not installed, or cannot be loaded"
     if name == "triton":
         if importlib.util.find_spec("triton") is None:
             return "the package triton is not installed (pip install 'sketchrnn-fast[triton]')"
@@ -96,6 +101,15 @@ def unavailable(name: str) -> str | None:
     if not ops:
         return "this version has no kernels for it"
     return None
+
+
+def native_reports() -> tuple[BuildReport, CpuFeatures] | None:
+    """How the native module was built, and the CPU that it finds; None if it cannot be loaded."""
+    try:
+        from sketchrnn_fast import _native
+    except ImportError:
+        return None
+    return _native.build_report(), _native.cpu_features()
 
 
 def implemented(name: str) -> tuple[str, ...]:

@@ -52,7 +52,5 @@ def hyper_lstm(
     Arguments, results and errors as `ops.lstm`, but for the state: (h, c, h_hyper, c_hyper), of
     shapes [B, N], [B, N], [B, H], [B, H].
     """
-    hidden, (h, c, h_hyper, c_hyper) = _op(
-        x, weights, state, static_input, lengths, seed, options
-    )
+    hidden, (h, c, h_hyper, c_hyper) = _op(x, weights, state, static_input, lengths, seed, options)
     return hidden, (h, c, h_hyper, c_hyper)

@@ -166,19 +166,16 @@ class RecurrentOp:
     ) -> None:
         x, static_input, weights, state, lengths, seed, *ctx.options, save = inputs
         ctx.save_needed = save
-        ctx.counts = (len(weights), len(state))
+        ctx.weight_count = len(weights)
         hidden, *_, saved = output
-        ctx.save_for_backward(
-            hidden, saved, x, static_input, lengths, seed, *weights, *state
-        )
+        ctx.save_for_backward(hidden, saved, x, static_input, lengths, seed, *weights, *state)
 
     def _differentiate(self, ctx: Any, grad_hidden: Tensor, *grad_results: Tensor) -> Any:
         if not ctx.save_needed:
             raise RuntimeError(f"{self.name} was called with save=False, so it has no gradient")
         *grad_state, _ = grad_results
         hidden, saved, x, static_input, lengths, seed, *tensors = ctx.saved_tensors
-        weight_count, state_count = ctx.counts
-        weights, state = tensors[:weight_count], tensors[weight_count:]
+        weights, state = tensors[: ctx.weight_count], tensors[ctx.weight_count :]
         run = getattr(torch.ops.sketchrnn_fast, f"{self.name}_backward")
         grads = run(
             grad_hidden.contiguous(),
@@ -197,8 +194,8 @@ class RecurrentOp:
         return (
             grad_x,
             grad_static if static_input is not None else None,
-            rest[:weight_count],
-            rest[weight_count:],
+            rest[: ctx.weight_count],
+            rest[ctx.weight_count :],
             *[None] * 8,
         )
 
@@ -276,9 +273,7 @@ class RecurrentOp:
             dtype = compute_dtype(x.dtype)
             state = tuple(
                 x.new_zeros((x.shape[1], width), dtype=dtype if name.startswith("c") else x.dtype)
-                for name, width in zip(
-                    self.state_names, self.state_widths(weights), strict=True
-                )
+                for name, width in zip(self.state_names, self.state_widths(weights), strict=True)
             )
         tensors = (x, *weights, *state, *([] if static_input is None else [static_input]))
         save = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)

@@ -115,8 +115,9 @@ def layer_norm_lstm_backward(
 
     def step_backward(t: int, grad: sequence.State) -> tuple[sequence.State, sequence.State]:
         mask = None if masks is None else masks[t]
+        grad_h, grad_c = grad
         grad_gates, grad_c, grad_norms_here = cell_step_backward(
-            *grad, saved.gates[t], c_before[t], w.norms, mask, options.forget_bias
+            grad_h, grad_c, saved.gates[t], c_before[t], w.norms, mask, options.forget_bias
         )
         for total, here in zip(grad_norms, grad_norms_here, strict=True):
             total += here

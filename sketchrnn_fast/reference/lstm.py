@@ -141,9 +141,7 @@ def lstm_backward(
     return grad_x, grad_static, grad_weights, (grad_start[0], grad_start[1])
 
 
-def recurrent_masks(
-    x: Tensor, units: int, seed: Tensor | None, options: Options
-) -> Tensor | None:
+def recurrent_masks(x: Tensor, units: int, seed: Tensor | None, options: Options) -> Tensor | None:
     """The factors of recurrent dropout [T, B, units], or None without dropout."""
     return dropout_scale(
         seed,
@@ -164,7 +162,8 @@ def input_products(
     if static_input is None:
         return x @ w_xh
     w_x, w_static = w_xh.split([x.shape[-1], static_input.shape[-1]])
-    return x @ w_x + static_input.to(x.dtype) @ w_static
+    products: Tensor = x @ w_x + static_input.to(x.dtype) @ w_static
+    return products
 
 
 def input_products_backward(

@@ -76,7 +76,9 @@ def mixture_density_gradient(
     terms = _gaussian(mixture, target)
     log_pi = torch.log_softmax(mixture.pi_logits, dim=-1)
     joint = log_pi + terms.log_density
-    share = torch.exp(joint - _log_density(joint)[:, None])  # of each Gaussian in the density, 1e-6 included
+    share = torch.exp(
+        joint - _log_density(joint)[:, None]
+    )  # of each Gaussian in the density, 1e-6 included
 
     by_a = (terms.a - terms.rho * terms.b) / terms.r
     by_b = (terms.b - terms.rho * terms.a) / terms.r

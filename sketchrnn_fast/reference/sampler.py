@@ -3,8 +3,8 @@
 At each step the decoder gives a mixture's raw parameters; a Gaussian and a pen state are chosen,
 an offset is drawn from the Gaussian, and the stroke becomes the decoder's next input, until the
 pen's end state is drawn. The draw of step t is a pure function of the sketch's seed: Philox with
-that seed as key and counter (0, t, 0, stream 5), whose words serve, in this order, the choice of the
-Gaussian, the choice of the pen state, and a Box-Muller pair (n_1, n_2) for the offset:
+that seed as key and counter (0, t, 0, stream 5), whose words serve, in this order, the choice of
+the Gaussian, the choice of the pen state, and a Box-Muller pair (n_1, n_2) for the offset:
 
     x = mean_x + σ_x (√(1 - ρ²) n_1 + ρ n_2) ;  y = mean_y + σ_y n_2
 

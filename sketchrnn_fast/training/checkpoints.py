@@ -109,9 +109,7 @@ def load_model(path: str | os.PathLike[str]) -> SketchRNN:
     return model.eval()
 
 
-def resume(
-    log_root: Path, model: SketchRNN, optimiser: Optimiser
-) -> TrainingState:
+def resume(log_root: Path, model: SketchRNN, optimiser: Optimiser) -> TrainingState:
     """Set model and optimiser to the last checkpoint of a run; gives where the run stands.
 
     Raises:

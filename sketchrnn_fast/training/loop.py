@@ -57,17 +57,19 @@ def train(
     *,
     data_dir: Path | None = None,
     resume: bool = False,
+    max_seq_len: int | None = None,
     device: str = "cpu",
     console: Console | None = None,
 ) -> Result:
     """Train a model until `num_steps` updates are done.
 
     Args:
-        model_config: its max_seq_len is taken from the data.
+        model_config: its max_seq_len is taken from the data, as the original does.
         log_root: gets checkpoints, `metrics.jsonl`, TensorBoard events and `curves.png`.
         data_dir: where the files of `data_set` are.
         resume: go on from the last checkpoint in `log_root`; the configurations must be those of
             the run but for `CHANGEABLE`.
+        max_seq_len: take this instead, and leave longer sketches out.
         device: a torch device.
         console: where to show progress; the terminal if None.
 
@@ -76,7 +78,7 @@ def train(
             before any work starts; or the loss is no longer finite.
     """
     check_log_root(log_root, resume)
-    splits = load_splits(train_config, data_dir)
+    splits = load_splits(train_config, data_dir, max_seq_len)
     model_config = replace(model_config, max_seq_len=splits.max_seq_len)
     if resume:
         check_resumable(log_root, model_config, train_config)
@@ -112,9 +114,9 @@ def check_log_root(log_root: Path, resume: bool) -> None:
         )
 
 
-def load_splits(config: TrainConfig, data_dir: Path | None) -> Splits:
+def load_splits(config: TrainConfig, data_dir: Path | None, max_seq_len: int | None) -> Splits:
     """Load the data of a run and check that it can be trained on."""
-    splits = load(config.data_set, data_dir)
+    splits = load(config.data_set, data_dir, max_seq_len)
     if len(splits.train) < config.batch_size:
         raise DatasetError(
             f"the train split has {len(splits.train)} sketches and batch_size is "
@@ -123,9 +125,7 @@ def load_splits(config: TrainConfig, data_dir: Path | None) -> Splits:
     return splits
 
 
-def check_resumable(
-    log_root: Path, model_config: ModelConfig, train_config: TrainConfig
-) -> None:
+def check_resumable(log_root: Path, model_config: ModelConfig, train_config: TrainConfig) -> None:
     """Refuse to resume a run with other hyper-parameters."""
     saved_model, saved_train = checkpoints.read_config(checkpoints.find(log_root, "last"))
     for saved, given in ((saved_model, model_config), (saved_train, train_config)):
@@ -197,7 +197,7 @@ class _Run:
             kl_tolerance=config.kl_tolerance,
             seed=place_seed(config.seed, step, Place.MODEL, device),
         )
-        losses.total.backward()  # type: ignore[no-untyped-call]
+        losses.total.backward()
         self.optimiser.step(learning_rate(config, step))
         return losses
 

@@ -1,0 +1,42 @@
+"""The command `sketchrnn-fast`: one file a subcommand.
+
+Subcommands import torch and the rest only when they run, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from sketchrnn_fast.cli.evaluate import evaluate
+from sketchrnn_fast.cli.info import info
+from sketchrnn_fast.cli.sample import sample
+from sketchrnn_fast.cli.train import train
+from sketchrnn_fast.errors import UserError
+
+
+def _hyphens(name: str) -> str:
+    """Magenta writes --data_dir, most programs --data-dir: both are taken."""
+    return name.replace("_", "-")
+
+
+app = typer.Typer(
+    name="sketchrnn-fast",
+    help="Train Sketch-RNN, evaluate it, and draw with it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"token_normalize_func": _hyphens},
+)
+for command in (train, evaluate, sample, info):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command line; bad input ends it with one sentence and exit code 2."""
+    try:
+        app()
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
