@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sketchrnn_fast.errors import UserError
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -26,7 +28,7 @@ _MARGIN = 0.1  # of a cell, on each side
 _CURVES = ("cost", "reconstruction", "kl")
 
 
-class RenderError(ValueError):
+class RenderError(UserError):
     """A drawing or a file name cannot be made into a picture; the message says why."""
 
 
@@ -116,8 +118,9 @@ def png_grid(
     axes.set_axis_off()
     axes.set_xlim(0, columns * cell)
     axes.set_ylim(rows * cell, 0)
+    dot = np.array([[0.0, 0.0], [0.5, 0.0]])  # Agg draws no line of length 0
     lines = [
-        line if len(line) > 1 else line + [[0, 0], [0.5, 0]]  # Agg draws no line of length 0
+        line if len(line) > 1 else line + dot
         for index, sketch in enumerate(sketches)
         for line in _fit(
             _lines(sketch, index), index % columns * cell, index // columns * cell, cell
@@ -140,7 +143,7 @@ def write_grid(
             finite.
         OSError: the file cannot be written.
     """
-    if _picture_format(path) == "svg":
+    if check_grid_path(path) == "svg":
         write_atomically(path, svg_grid(sketches, columns=columns).encode())
     else:
         png_grid(sketches, path, columns=columns)
@@ -166,7 +169,7 @@ def loss_curves(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    picture_format = _picture_format(path)
+    picture_format = check_grid_path(path)
     records = _records(metrics)
     figure = Figure(figsize=(12, 3.6), dpi=100, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
@@ -249,7 +252,12 @@ def _grid(count: int, columns: int | None) -> tuple[int, int]:
     return columns, max(1, math.ceil(count / columns))
 
 
-def _picture_format(path: str | os.PathLike[str]) -> str:
+def check_grid_path(path: str | os.PathLike[str]) -> str:
+    """The form that a picture's suffix names: `svg` or `png`.
+
+    Raises:
+        RenderError: the suffix is another.
+    """
     suffix = Path(path).suffix.lower()
     if suffix not in (".svg", ".png"):
         raise RenderError(f"{path} ends in {suffix or 'no suffix'}; a picture is .svg or .png")

@@ -144,7 +144,8 @@ def flatten(
 
     Raises:
         DatasetError: there is no sketch, or one is empty, not `[N, 3]`, not of numbers, has an
-            offset that is not finite in float32, or a pen other than 0 and 1. It names the first such one.
+            offset that is not finite in float32, or a pen other than 0 and 1. It names the first
+            such one.
     """
     arrays = [np.asarray(sketch) for sketch in sketches]
     if not arrays:

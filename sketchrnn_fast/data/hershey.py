@@ -37,8 +37,8 @@ SEED = 0
 COUNTS = {"train": 20_000, "valid": 1_000, "test": 1_000}
 MAX_POINTS = 64
 
-# The mix: share of the sketches, and the drawings that they are of.
-PLAIN_SHARE, SCRIPT_SHARE, WORD_SHARE, ANY_SHARE = 0.50, 0.10, 0.20, 0.20
+# The mix, as shares of the sketches: plain letters, letters in script, words, any glyph.
+SHARES = (0.50, 0.10, 0.20, 0.20)
 PLAIN_FONTS = ("futural", "rowmans")
 SCRIPT_FONTS = ("scripts",)
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
@@ -174,8 +174,7 @@ def _choose(
     drawings: _Drawings, kind_draw: NDArray[np.float32], draw: NDArray[np.float32]
 ) -> NDArray[np.int64]:
     """A drawing for each pair of uniforms: first its kind by the mix, then evenly in the kind."""
-    shares = np.cumsum([PLAIN_SHARE, SCRIPT_SHARE, WORD_SHARE])
-    kind = np.searchsorted(shares, kind_draw, side="right")
+    kind = np.searchsorted(np.cumsum(SHARES[:-1]), kind_draw, side="right")
     first = np.concatenate([[0], drawings.kind_ends[:-1]])
     within = draw.astype(np.float64) * (drawings.kind_ends - first)[kind]
     chosen: NDArray[np.int64] = first[kind] + within.astype(np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ class Splits:
     """The splits of one or more merged datasets, all divided by `scale_factor`.
 
     Attributes:
-        scale_factor: the train split's, in the files' units; a drawing times it is in them again.
+        scale_factor: the train split's unless one was given; a drawing times it is in the files'
+            units again.
         max_seq_len: T, the most points of a sketch in any split.
     """
 
@@ -38,6 +40,7 @@ def load(
     data_dir: str | os.PathLike[str] | None = None,
     max_seq_len: int | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
+    scale_factor: float | None = None,
 ) -> Splits:
     """Load datasets and merge them, split by split, in the given order.
 
@@ -47,6 +50,8 @@ def load(
         max_seq_len: the length of the longest sketch of all splits unless given; longer sketches
             are left out, also of the scale factor.
         cache_dir: where the built-in dataset is kept; `hershey.cache_folder` otherwise.
+        scale_factor: divides the offsets of all splits, as where a model is shown data that it
+            was not trained on; the train split's own unless given.
 
     Raises:
         DatasetError: a name is unknown, or a file is not what it must be; before any work.
@@ -60,9 +65,13 @@ def load(
     merged = {split: _merge([one[split] for one in loaded]) for split in SPLITS}
     longest = max(int(lengths.max()) for _, lengths in merged.values())
     limit = longest if max_seq_len is None else max_seq_len
-    scale_factor = normalizing_scale_factor(_points_within(*merged["train"], limit))
-    if not scale_factor > 0:
-        raise DatasetError("every offset of the train split is the same; there is nothing to scale")
+    if scale_factor is None:
+        scale_factor = normalizing_scale_factor(_points_within(*merged["train"], limit))
+    if not (scale_factor > 0 and math.isfinite(scale_factor)):
+        raise DatasetError(
+            f"the scale factor is {scale_factor}; it must be above 0, as it is wherever the "
+            "offsets of the train split differ"
+        )
     train, valid, test = (
         SketchDataset.from_points(
             *merged[split],

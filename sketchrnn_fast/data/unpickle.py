@@ -6,7 +6,7 @@ object array of number arrays, and nothing else: the globals that such pickles n
 make plain records; shapes, types and byte counts are checked before NumPy sees them.
 
 It is built on the standard library's machine in Python (`pickle._Unpickler`), not on the one in C:
-the C machine sets aside, and fills, memory for whatever memo index the pickle names (ten bytes
+the C machine sets aside, and fills, memory for whatever memo index the pickle names (nine bytes
 ask for 32 GiB), and neither its instructions nor its BUILD can be narrowed down.
 """
 

@@ -61,6 +61,12 @@ def test_a_given_limit_leaves_out_longer_sketches_also_of_the_scale_factor(folde
     assert splits.scale_factor == 1.0
 
 
+def test_a_given_scale_factor_divides_all_splits(folder):
+    splits = load(["a.npz"], folder, scale_factor=4.0)
+    assert splits.scale_factor == 4.0
+    assert splits.test[0][0].tolist() == [1, -1, 0]
+
+
 def test_a_given_limit_may_exceed_every_sketch(folder):
     assert load(["a.npz"], folder, max_seq_len=250).max_seq_len == 250
 
@@ -107,7 +113,7 @@ def test_a_split_without_sketches_is_refused(folder):
 def test_drawings_without_any_extent_are_refused(folder):
     flat = [np.zeros((3, 3), np.int16)]
     write_npz(folder / "bad.npz", dict.fromkeys(("train", "valid", "test"), flat))
-    with pytest.raises(DatasetError, match="every offset of the train split is the same"):
+    with pytest.raises(DatasetError, match=r"the scale factor is 0\.0; it must be above 0"):
         load(["bad.npz"], folder)
 
 
