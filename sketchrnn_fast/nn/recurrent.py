@@ -204,8 +204,9 @@ class RecurrentLayer(nn.Module):
             state: each part [num_layers · directions, B, width]; without B for a single sequence;
                 zeros if None.
             static: [B, S], the same at every step, if the layer has a static input.
-            lengths: int64 [B] on x's device: the real steps of each row; all T if None. Steps
-                past a row's end cost nothing, give zeros, and leave the state as it is.
+            lengths: int64 [B] on x's device, [1] for a single sequence: the real steps of each
+                row; all T if None. Steps past a row's end cost nothing, give zeros, and leave the
+                state as it is.
             seed: int64 [1], the key of the dropout masks; drawn from torch's generator if None.
             row_offset: the number of the first row, if the batch is part of a larger one.
 
@@ -217,7 +218,14 @@ class RecurrentLayer(nn.Module):
             batched_state = None if state is None else tuple(part[:, None] for part in state)
             batched_static = None if static is None else static[None]
             axis = 0 if self.batch_first else 1
-            output, final = self(x.unsqueeze(axis), batched_state, static=batched_static, seed=seed)
+            output, final = self(
+                x.unsqueeze(axis),
+                batched_state,
+                static=batched_static,
+                lengths=lengths,
+                seed=seed,
+                row_offset=row_offset,
+            )
             return output.squeeze(axis), tuple(part[:, 0] for part in final)
         if self.batch_first:
             x = x.transpose(0, 1)
