@@ -34,17 +34,22 @@ def philox4x32(
     c3 = torch.full_like(c0, stream)
     k0, k1 = seed & _WORD, (seed >> 32) & _WORD
     for _ in range(10):
-        # The product wraps to a signed 64-bit number; masking the shifted word undoes the sign.
-        product0 = c0 * _MULTIPLIERS[0]
-        product1 = c2 * _MULTIPLIERS[1]
-        c0, c1, c2, c3 = (
-            ((product1 >> 32) & _WORD) ^ c1 ^ k0,
-            product1 & _WORD,
-            ((product0 >> 32) & _WORD) ^ c3 ^ k1,
-            product0 & _WORD,
-        )
+        high0, low0 = _product(c0, _MULTIPLIERS[0])
+        high1, low1 = _product(c2, _MULTIPLIERS[1])
+        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
         k0, k1 = (k0 + _KEY_STEPS[0]) & _WORD, (k1 + _KEY_STEPS[1]) & _WORD
     return c0, c1, c2, c3
+
+
+def _product(word: Tensor, multiplier: int) -> tuple[Tensor, Tensor]:
+    """The high and the low word of a 64-bit product.
+
+    Made of two 48-bit products, because torch.compile gets those wrong that wrap around int64
+    (it reckons with the ranges of numbers that come from an arange, and not with wrapping).
+    """
+    upper = (word >> 16) * multiplier
+    lower = (word & 0xFFFF) * multiplier
+    return (upper + (lower >> 16)) >> 16, (((upper & 0xFFFF) << 16) + lower) & _WORD
 
 
 def keep_mask(
