@@ -1,0 +1,207 @@
+"""The command line does what it says, and bad input ends it with one sentence and exit code 2."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from drawings import TINY_MODEL, write_polygons
+
+from sketchrnn_fast.cli import main
+
+TINY = [f"--{name}={value}" for name, value in TINY_MODEL.items()]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
+    """Run the command line in this process: exit code, standard output, standard error."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["sketchrnn-fast", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        captured = capfd.readouterr()
+        return int(exit_.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_polygons(tmp_path_factory.mktemp("data") / "polygons.npz").parent
+
+
+@pytest.fixture(scope="module")
+def trained(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The log root of a short run, made as a user would."""
+    log_root = tmp_path_factory.mktemp("runs") / "tiny"
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "sketchrnn_fast", "train", *TINY),
+            *("--data_dir", str(data_dir), "--log_root", str(log_root)),
+            *("--hparams", "data_set=[polygons.npz],batch_size=8,num_steps=4,save_every=2"),
+        ],
+        check=True,
+        cwd=data_dir,
+    )
+    return log_root
+
+
+def test_help_and_the_package_itself_import_neither_torch_nor_matplotlib() -> None:
+    for statement in (
+        "import sketchrnn_fast",
+        "import sketchrnn_fast.cli",
+        "import sketchrnn_fast.data, sketchrnn_fast.strokes, sketchrnn_fast.render",
+    ):
+        code = f"import sys; {statement}; print({{'torch', 'matplotlib'}} & set(sys.modules))"
+        done = subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True, text=True
+        )
+        assert done.stdout.strip() == "set()", statement
+
+
+def test_help_names_every_command_and_hyper_parameter(command) -> None:
+    code, out, _ = command("--help")
+    assert code == 0
+    for name in ("train", "evaluate", "sample", "info"):
+        assert name in out
+    code, out, _ = command("train", "--help")
+    assert code == 0
+    for name in ("--data-dir", "--log-root", "--resume-training", "--hparams", "--dec-rnn-size"):
+        assert name in out
+
+
+def test_training_leaves_a_model_that_resumes(command, trained: Path, data_dir: Path) -> None:
+    assert (trained / "checkpoints" / "last").read_text() == "step-4\n"
+    arguments = ("train", "--resume_training", "--log_root", trained, "--data-dir", data_dir)
+    code, out, err = command(*arguments, "--num_steps=6")
+    assert (code, err) == (0, "")
+    assert "done: 6 steps" in out
+    assert (trained / "checkpoints" / "last").read_text() == "step-6\n"
+
+
+def test_evaluate_prints_and_writes_every_figure(command, trained: Path, data_dir: Path) -> None:
+    file = data_dir / "figures.json"
+    code, out, _ = command("evaluate", trained, "--data_dir", data_dir, "--json", file)
+    assert code == 0
+    figures = json.loads(file.read_text())
+    assert figures["sketches"] == 10
+    for name, value in figures.items():
+        if name != "sketches":
+            assert name in out
+            assert f"{value:.4f}" in out
+
+
+@pytest.mark.parametrize("suffix", [".svg", ".png"])
+@pytest.mark.parametrize("source", [[], ["--z", "data"], ["--greedy"], ["--mode", "js"]])
+def test_sample_writes_a_grid(
+    command, trained: Path, data_dir: Path, tmp_path: Path, suffix: str, source: list[str]
+) -> None:
+    out = tmp_path / f"grid{suffix}"
+    arguments = ("--count", 5, "--seed", 3, "--data_dir", data_dir, "--out", out)
+    code, printed, err = command("sample", trained, *arguments, *source)
+    assert (code, err) == (0, "")
+    assert str(out) in printed
+    head = out.read_bytes()[:8]
+    assert head.startswith(b"<svg" if suffix == ".svg" else b"\x89PNG")
+
+
+def test_the_same_seed_draws_the_same_grid(command, trained: Path, tmp_path: Path) -> None:
+    grids = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        out = tmp_path / f"{name}.svg"
+        assert command("sample", trained, "--seed", seed, "--out", out)[0] == 0
+        grids.append(out.read_text())
+    assert grids[0] == grids[1] != grids[2]
+
+
+def test_info_tells_versions_and_backends(command) -> None:
+    code, out, _ = command("info")
+    assert code == 0
+    for word in ("sketchrnn-fast", "Python", "PyTorch", "native module", "CPU", "GPU", "CUDA"):
+        assert word in out
+    assert "backend reference  hyper_lstm, layer_norm_lstm, lstm, mixture_density" in out
+    assert "backend triton     no: " in out or "backend triton     hyper" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data_set", "nowhere.npz"], "nowhere.npz does not exist"),
+        (["--data_set", "drawing.png"], "there is no dataset 'drawing.png'"),
+        (["--data_set", "text.npz"], "text.npz"),
+        (["--hparams", "dec_size=3"], "hparams has no 'dec_size'"),
+        (["--hparams", "dec_rnn_size=many"], "dec_rnn_size is 'many'; it takes a whole number"),
+        (["--hparams", "conditional=yes"], "conditional is 'yes'; it takes true, false or"),
+        (["--hparams", "data_set=a.npz"], "data_set is 'a.npz'; it takes a list"),
+        (["--hparams", "z_size=3,z_size=4"], "hparams names z_size twice"),
+        (["--hparams", "z_size=3", "--z_size=4"], "z_size is given twice"),
+        (["--dec_model", "gru"], "dec_model is 'gru'; it takes lstm or layer_norm or hyper"),
+        (["--num_mixture=0"], "num_mixture is 0; it must be at least 1"),
+        (["--recurrent_dropout_prob=0"], "it is the probability to keep"),
+        (["--objective", "mse"], "objective is 'mse'; it takes magenta or masked"),
+        (["--batch_size", "41"], "the train split has 40 sketches and batch_size is 41"),
+        (["--log_root", "text.npz"], "is a file, not a folder"),
+        (["--resume_training"], "does not exist"),
+        (["--device", "abacus"], "the device abacus cannot be used here"),
+    ],
+)
+def test_bad_input_to_train_ends_in_one_sentence(
+    command,
+    data_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_polygons(tmp_path / "polygons.npz")
+    (tmp_path / "text.npz").write_text("not a zip")
+    standard = ["--data_set", "polygons.npz"]
+    if "--data_set" in arguments or any("data_set" in argument for argument in arguments):
+        standard = []
+    code, _, err = command("train", *standard, *TINY, *arguments)
+    assert code == 2
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["polygons.npz", "text.npz"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out", "grid.gif"], ".svg"),
+        (["--mode", "python"], "mode is 'python'; it takes magenta or js"),
+        (["--z", "nothing"], "z is 'nothing'; it takes prior or data"),
+        (["--z", "data", "--split", "all"], "split is 'all'; it takes train, valid, test"),
+        (["--z", "data", "--count", "11"], "has 10 sketches; 11 were asked for"),
+    ],
+)
+def test_bad_input_to_sample_ends_in_one_sentence(
+    command,
+    trained: Path,
+    data_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = command("sample", trained, "--data_dir", data_dir, *arguments)
+    assert code == 2
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_is_not_there_is_named(command, tmp_path: Path) -> None:
+    for name in ("sample", "evaluate"):
+        code, _, err = command(name, tmp_path / "nowhere")
+        assert code == 2
+        assert err == f"error: {tmp_path / 'nowhere'} does not exist; a model is a folder\n"

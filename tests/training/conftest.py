@@ -1,0 +1,45 @@
+"""A small dataset, and runs on it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from drawings import TINY_MODEL, write_polygons
+from rich.console import Console
+
+from sketchrnn_fast.config import ModelConfig, TrainConfig
+from sketchrnn_fast.training import Result, train
+
+MODEL = ModelConfig(**TINY_MODEL)
+TRAIN = TrainConfig(data_set=("polygons.npz",), batch_size=8, num_steps=6, save_every=3)
+
+
+@pytest.fixture(scope="session")
+def polygons_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_polygons(tmp_path_factory.mktemp("data") / "polygons.npz").parent
+
+
+@pytest.fixture
+def run(polygons_folder: Path, tmp_path: Path) -> Callable[..., Result]:
+    """Train a tiny model; keywords replace hyper-parameters."""
+
+    def train_tiny(log_root: Path = tmp_path / "run", **arguments: Any) -> Result:
+        options = {"data_dir": polygons_folder, "resume": False}
+        for name in ("resume", "max_seq_len"):
+            if name in arguments:
+                options[name] = arguments.pop(name)
+        model = {name: arguments.pop(name) for name in list(arguments) if hasattr(MODEL, name)}
+        return train(
+            replace(MODEL, **model),
+            replace(TRAIN, **arguments),
+            log_root,
+            console=Console(file=io.StringIO()),
+            **options,
+        )
+
+    return train_tiny
