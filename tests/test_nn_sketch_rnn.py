@@ -14,6 +14,7 @@ from tolerances import assert_close
 import sketchrnn_fast
 from sketchrnn_fast import ModelConfig, SketchRNN, ops
 from sketchrnn_fast.nn import MixtureDensity
+from sketchrnn_fast.nn.recurrent import RecurrentCell
 from sketchrnn_fast.philox import Stream
 from sketchrnn_fast.reference import philox
 
@@ -133,6 +134,27 @@ def test_output_dropout_falls_on_the_output_and_not_on_the_state() -> None:
     assert_close(params, model.output(hidden * mask / 0.6), FLOAT64)
     for part, expected in zip(final, expected_final, strict=True):
         assert_close(part, expected, FLOAT64)
+
+
+def test_every_place_in_the_model_draws_with_a_key_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both directions of the encoder, the decoder, and the noise of z."""
+    keys: list[int] = []
+    run_cell, draw_normal = RecurrentCell.sequence, philox.normal
+
+    def sequence(cell: RecurrentCell, *arguments: Any, seed: torch.Tensor, **others: Any) -> Any:
+        keys.append(int(seed))
+        return run_cell(cell, *arguments, seed=seed, **others)
+
+    def normal(seed: torch.Tensor, *arguments: Any) -> torch.Tensor:
+        keys.append(int(seed))
+        return draw_normal(seed, *arguments)
+
+    monkeypatch.setattr(RecurrentCell, "sequence", sequence)
+    monkeypatch.setattr(philox, "normal", normal)
+    loss(make_model())
+    assert len(keys) == len(set(keys)) == 4
 
 
 @each_decoder

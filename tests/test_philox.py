@@ -53,7 +53,16 @@ MASKS: dict[str, tuple[int, int, int, int, float, int, int]] = {
         (250, -123456789123456789, 0.9, 5, 12345),
         (1031, 0xFFFFFFFF, 0.25, 0, 7),
     ]
-} | {"all_kept": (3, 2, 2, 9, 1.0, 0, 0), "none": (3, 0, 2, 9, 0.5, 0, 0)}
+} | {
+    "all_kept": (3, 2, 2, 9, 1.0, 0, 0),
+    "none": (3, 0, 2, 9, 0.5, 0, 0),
+    # The first unit's lane is the threshold itself, so that the unit is not kept.
+    "at_the_threshold": (5, 2, 2, 9, int(philox4x32(0, 0, 0, 0, 5)[0] & 0xFFFF) / 65536, 0, 0),
+}
+
+
+def test_a_lane_at_the_threshold_is_not_kept() -> None:
+    assert not _native.dropout_keep(*MASKS["at_the_threshold"])[0, 0, 0]
 
 
 def as_int64(key: tuple[int, int]) -> int:
