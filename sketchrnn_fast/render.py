@@ -11,7 +11,6 @@ import io
 import json
 import math
 import os
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sketchrnn_fast.errors import UserError
+from sketchrnn_fast.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -269,22 +269,3 @@ def _save(figure: Figure, path: Path, picture_format: str) -> None:
     metadata = {"Date": None} if picture_format == "svg" else None
     figure.savefig(content, format=picture_format, metadata=metadata)
     write_atomically(path, content.getvalue())
-
-
-def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file beside its place, sync it, and rename it: it is whole or not there.
-
-    Raises:
-        OSError: it cannot be written; nothing is left behind.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with temporary.open("xb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -25,6 +25,7 @@ def evaluate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
 ) -> None:
     """Evaluate a model on all sketches of a split."""
+    import json
     from dataclasses import replace
 
     from rich.console import Console
@@ -32,6 +33,7 @@ def evaluate(
 
     from sketchrnn_fast.cli.datasets import load_split
     from sketchrnn_fast.cli.devices import choose_device
+    from sketchrnn_fast.files import write_atomically
     from sketchrnn_fast.training import checkpoints
     from sketchrnn_fast.training import evaluate as run
 
@@ -51,6 +53,4 @@ def evaluate(
             table.add_row(name, "none" if value is None else f"{value:.4f}")
     Console().print(table)
     if json_file is not None:
-        import json
-
-        json_file.write_text(json.dumps(result.record(), indent=1) + "\n", encoding="utf-8")
+        write_atomically(json_file, json.dumps(result.record(), indent=1).encode() + b"\n")

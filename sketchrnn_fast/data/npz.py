@@ -27,7 +27,7 @@ from sketchrnn_fast.data.unpickle import (
     numbers_from_bytes,
     unpickle_array,
 )
-from sketchrnn_fast.render import write_atomically
+from sketchrnn_fast.files import write_atomically
 
 SPLITS = ("train", "valid", "test")
 

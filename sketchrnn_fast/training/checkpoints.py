@@ -27,6 +27,7 @@ from torch import Tensor
 
 from sketchrnn_fast.config import ConfigError, ModelConfig, TrainConfig, from_json, to_json
 from sketchrnn_fast.errors import UserError
+from sketchrnn_fast.files import sync, write_atomically
 from sketchrnn_fast.nn import SketchRNN
 from sketchrnn_fast.training.optimiser import Optimiser
 
@@ -78,17 +79,17 @@ def save(
         _write_json(partial / CONFIG, config)
         _write_json(partial / STATE, state.__dict__)
         for file in partial.iterdir():
-            _sync(file)
-        _sync(partial)
+            sync(file)
+        sync(partial)
         _remove(final)
         partial.rename(final)
     except BaseException:
         _remove(partial)
         raise
-    _sync(folder)
-    _point(folder / "last", final.name)
+    sync(folder)
+    write_atomically(folder / "last", f"{final.name}\n".encode())
     if state.best_step == state.step:
-        _point(folder / "best", final.name)
+        write_atomically(folder / "best", f"{final.name}\n".encode())
     _prune(folder)
     return final
 
@@ -221,14 +222,6 @@ def _write_json(file: Path, values: dict[str, Any]) -> None:
     file.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
-def _point(file: Path, name: str) -> None:
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(f"{name}\n", encoding="utf-8")
-    _sync(partial)
-    partial.replace(file)
-    _sync(file.parent)
-
-
 def _prune(folder: Path) -> None:
     """Remove the checkpoints that neither `best` nor `last` names."""
     kept = {
@@ -244,11 +237,3 @@ def _prune(folder: Path) -> None:
 def _remove(folder: Path) -> None:
     if folder.exists():
         shutil.rmtree(folder)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
+
+from sketchrnn_fast.files import write_atomically
 
 FILE = "metrics.jsonl"
 
@@ -81,6 +82,4 @@ def cut_back(file: Path, step: int) -> None:
             continue
         if isinstance(record, dict) and record.get("step", 0) <= step:
             kept.append(line + "\n")
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_text("".join(kept), encoding="utf-8")
-    os.replace(partial, file)
+    write_atomically(file, "".join(kept).encode())
