@@ -21,12 +21,13 @@ SUITES = ("startup", "data")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("suites", nargs="*", default=SUITES, metavar="SUITE", help=", ".join(SUITES))
+    accepted = ", ".join(SUITES)
+    parser.add_argument("suites", nargs="*", default=SUITES, metavar="SUITE", help=accepted)
     parser.add_argument("--json", type=Path, help="write every sample to this file")
     arguments = parser.parse_args()
     unknown = set(arguments.suites) - set(SUITES)
     if unknown:
-        parser.error(f"there is no suite {', '.join(sorted(unknown))}; there are {', '.join(SUITES)}")
+        parser.error(f"there is no suite {', '.join(sorted(unknown))}; there are {accepted}")
 
     records = []
     for suite in arguments.suites:

@@ -264,6 +264,16 @@ BAD_ARGUMENTS = [
         "they must agree",
     ),
     (
+        lstm_call(weights=weights(bias=torch.zeros(1))),
+        ValueError,
+        "lstm: bias has shape [1]; with 5 inputs and w_hh [5, 20] it takes [20]",
+    ),
+    (
+        lstm_call(weights=weights(w_hh=torch.zeros(5, 5))),
+        ValueError,
+        "lstm: w_hh has shape [5, 5]; with 5 inputs and w_hh [5, 5] it takes [5, 20]",
+    ),
+    (
         lstm_call(lengths=torch.zeros(4, dtype=torch.int32)),
         ValueError,
         "lstm: lengths is torch.int32 [4] on cpu; it takes int64 [4] on cpu",

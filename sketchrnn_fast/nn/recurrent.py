@@ -227,6 +227,12 @@ class RecurrentLayer(nn.Module):
                 row_offset=row_offset,
             )
             return output.squeeze(axis), tuple(part[:, 0] for part in final)
+        if state is not None and any(len(part) != len(self.cells) for part in state):
+            shapes = ", ".join(str(list(part.shape)) for part in state)
+            raise ValueError(
+                f"the state has parts of shapes {shapes}; each "
+                f"takes [{len(self.cells)}, B, width], one a layer and direction"
+            )
         if self.batch_first:
             x = x.transpose(0, 1)
         if seed is None and self.training:

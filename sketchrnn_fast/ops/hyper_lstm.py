@@ -20,11 +20,27 @@ def _saved_widths(weights: HyperLSTMWeights) -> tuple[int, ...]:
     return (4 * units, units, 4 * hyper_units, hyper_units, hyper_units)
 
 
+def _weight_shapes(width: int, weights: HyperLSTMWeights) -> tuple[tuple[int, ...], ...]:
+    units, hyper_units = weights.w_hh.shape[0], weights.hyper_w_hh.shape[0]
+    gates, hyper_gates = 4 * units, 4 * hyper_units
+    size = weights.x_embedding.shape[-1]
+    return (
+        *((width, gates), (units, gates), (gates,)),
+        *((gates,), (gates,), (units,), (units,)),
+        *((width + units, hyper_gates), (hyper_units, hyper_gates)),
+        *((hyper_gates,), (hyper_gates,), (hyper_units,), (hyper_units,)),
+        *((4, hyper_units, size), (4, size), (4, size, units)),
+        *((4, hyper_units, size), (4, size), (4, size, units)),
+        *((4, hyper_units, size), (4, size, units)),
+    )
+
+
 _op = RecurrentOp(
     name="hyper_lstm",
     weights_type=HyperLSTMWeights,
     state_names=("h", "c", "h_hyper", "c_hyper"),
     state_widths=_state_widths,
+    weight_shapes=_weight_shapes,
 )
 _op.register(
     reference_implementation(

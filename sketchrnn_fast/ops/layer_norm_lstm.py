@@ -9,11 +9,19 @@ from sketchrnn_fast.reference import layer_norm_lstm as reference
 from sketchrnn_fast.reference.layer_norm_lstm import LayerNormLSTMWeights
 from sketchrnn_fast.reference.lstm import Options
 
+
+def _weight_shapes(width: int, weights: LayerNormLSTMWeights) -> tuple[tuple[int, ...], ...]:
+    units = weights.w_hh.shape[0]
+    gates = 4 * units
+    return ((width, gates), (units, gates), (gates,), (gates,), (units,), (units,))
+
+
 _op = RecurrentOp(
     name="layer_norm_lstm",
     weights_type=LayerNormLSTMWeights,
     state_names=("h", "c"),
     state_widths=lambda weights: (weights.w_hh.shape[0],) * 2,
+    weight_shapes=_weight_shapes,
 )
 _op.register(
     reference_implementation(

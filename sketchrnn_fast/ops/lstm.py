@@ -8,11 +8,18 @@ from sketchrnn_fast.ops.recurrent import RecurrentOp, reference_implementation
 from sketchrnn_fast.reference import lstm as reference
 from sketchrnn_fast.reference.lstm import LSTMWeights, Options
 
+
+def _weight_shapes(width: int, weights: LSTMWeights) -> tuple[tuple[int, ...], ...]:
+    units = weights.w_hh.shape[0]
+    return ((width, 4 * units), (units, 4 * units), (4 * units,))
+
+
 _op = RecurrentOp(
     name="lstm",
     weights_type=LSTMWeights,
     state_names=("h", "c"),
     state_widths=lambda weights: (weights.w_hh.shape[0],) * 2,
+    weight_shapes=_weight_shapes,
 )
 _op.register(
     reference_implementation(

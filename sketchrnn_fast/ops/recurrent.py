@@ -82,12 +82,15 @@ class RecurrentOp:
         weights_type: a NamedTuple of weight tensors, with `w_xh` and `w_hh` among them.
         state_names: what the state consists of; names that begin with c are cell states.
         state_widths: from the weights to the width of each part of the state.
+        weight_shapes: from the input's width and the weights (of which `w_hh` gives N) to the
+            shapes that the weights must have.
     """
 
     name: str
     weights_type: type[Any]
     state_names: tuple[str, ...]
     state_widths: Callable[[Any], tuple[int, ...]]
+    weight_shapes: Callable[[int, Any], tuple[tuple[int, ...], ...]]
 
     def register(self, reference: Implementation) -> None:
         """Define both ops with PyTorch and register the reference backend."""
@@ -321,6 +324,14 @@ class RecurrentOp:
                 f"{name}: the input is {width} wide (x and static_input together), "
                 f"but w_xh takes {weights.w_xh.shape[0]}"
             )
+        for field, weight, shape in zip(
+            weights._fields, weights, self.weight_shapes(width, weights), strict=True
+        ):
+            if tuple(weight.shape) != shape:
+                raise ValueError(
+                    f"{name}: {field} has shape {_shape(weight)}; "
+                    f"with {width} inputs and w_hh {_shape(weights.w_hh)} it takes {list(shape)}"
+                )
         if state is not None:
             widths = self.state_widths(weights)
             expected = [(rows, part_width) for part_width in widths]
