@@ -8,9 +8,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# ---- What `make train` runs ----
+# ---- What `make train` runs: small sizes and quick schedules, so that minutes are enough ----
 TRAIN_LOG_ROOT ?= runs/first
-TRAIN_ARGS ?= --log_root $(TRAIN_LOG_ROOT)
+TRAIN_HPARAMS ?= enc_model=layer_norm,enc_rnn_size=64,dec_model=layer_norm,dec_rnn_size=192,$\
+  z_size=32,num_mixture=10,max_seq_len=40,num_steps=1000,save_every=250,$\
+  learning_rate=0.005,decay_rate=0.998,kl_decay_rate=0.998,$\
+  recurrent_dropout_prob=0.95,augment_stroke_prob=0
+# A run that was stopped goes on where it was.
+TRAIN_RESUME = $(if $(wildcard $(TRAIN_LOG_ROOT)/checkpoints/last),--resume_training)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The isolated build gets the pinned tools too; pip before 25.3 reads only the first of these.
@@ -37,7 +42,9 @@ TOOLS := $(VENV)/tools.stamp
 setup: $(RUNTIME)
 
 train: $(RUNTIME)
-	$(BIN)/sketchrnn-fast train $(TRAIN_ARGS)
+	$(BIN)/sketchrnn-fast train --log_root $(TRAIN_LOG_ROOT) $(TRAIN_RESUME) --hparams "$(TRAIN_HPARAMS)"
+	$(BIN)/sketchrnn-fast sample $(TRAIN_LOG_ROOT) --count 40 --columns 8 --temperature 0.3 \
+	  --out $(TRAIN_LOG_ROOT)/samples.png
 
 test: lint
 	$(BIN)/pytest -m "not slow"
