@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,57 +20,53 @@ from sketchrnn_fast.ops import backends
 from sketchrnn_fast.reference.lstm import Options
 from sketchrnn_fast.reference.sequence import compute_dtype
 
-_ARGUMENTS = (
+# The fields of `Call`, in order.
+_CALL_SCHEMA = (
     "Tensor x, Tensor? static_input, Tensor[] weights, Tensor[] state, Tensor? lengths, "
     "Tensor? seed, bool reverse, float forget_bias, float keep_prob, int row_offset, str backend"
 )
 
 
-class Forward(Protocol):
-    """A backend's forward walk, on weights and state as lists in the order of their types."""
+class Call(NamedTuple):
+    """The arguments of a recurrent op as PyTorch passes them on."""
 
-    def __call__(
-        self,
-        x: Tensor,
-        static_input: Tensor | None,
-        weights: Sequence[Tensor],
-        state: Sequence[Tensor],
-        lengths: Tensor | None,
-        seed: Tensor | None,
-        options: Options,
-        save: bool,
-    ) -> tuple[Tensor, Sequence[Tensor], Tensor]:
-        """hidden, the final state, and one tensor of `saved_shape` if `save`, else an empty one."""
-        ...
+    x: Tensor  # [T, B, X]
+    static_input: Tensor | None  # [B, S]
+    weights: Sequence[Tensor]  # in the order of the op's weights_type
+    state: Sequence[Tensor]  # in the order of the op's state_names, each [B, ·]
+    lengths: Tensor | None  # int64 [B]
+    seed: Tensor | None  # int64 [1]
+    reverse: bool
+    forget_bias: float
+    keep_prob: float
+    row_offset: int
+    backend: str
 
+    @property
+    def options(self) -> Options:
+        return Options(self.reverse, self.forget_bias, self.keep_prob, self.row_offset)
 
-class Backward(Protocol):
-    """A backend's backward walk."""
-
-    def __call__(
-        self,
-        grad_hidden: Tensor,
-        grad_state: Sequence[Tensor],
-        hidden: Tensor,
-        saved: Tensor,
-        x: Tensor,
-        static_input: Tensor | None,
-        weights: Sequence[Tensor],
-        state: Sequence[Tensor],
-        lengths: Tensor | None,
-        seed: Tensor | None,
-        options: Options,
-    ) -> tuple[Tensor, Tensor | None, Sequence[Tensor], Sequence[Tensor]]:
-        """The gradients of x, static_input, weights and state."""
-        ...
+    @property
+    def inputs(self) -> list[Tensor]:
+        """All that has a gradient: x, static_input if there is one, weights and state."""
+        static = [] if self.static_input is None else [self.static_input]
+        return [self.x, *static, *self.weights, *self.state]
 
 
 class Implementation(NamedTuple):
-    """One backend's share in a recurrent op."""
+    """One backend's share in a recurrent op.
 
-    forward: Forward
-    backward: Backward
-    saved_shape: Callable[[Tensor, Sequence[Tensor]], tuple[int, ...]]  # from x and the weights
+    Attributes:
+        forward: from a call, and whether to save for the backward pass, to hidden, the final
+            state, and one tensor of `saved_shape` (an empty one if nothing is to be saved).
+        backward: from the gradients of hidden and of the final state, hidden, what was saved, and
+            the call, to the gradients of `call.inputs` in their order.
+        saved_shape: from the call to the shape of what is saved.
+    """
+
+    forward: Callable[[Call, bool], tuple[Tensor, Sequence[Tensor], Tensor]]
+    backward: Callable[[Tensor, Sequence[Tensor], Tensor, Tensor, Call], Sequence[Tensor]]
+    saved_shape: Callable[[Call], tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -100,14 +96,14 @@ class RecurrentOp:
             f"sketchrnn_fast::{self.name}",
             self._forward,
             mutates_args=(),
-            schema=f"({_ARGUMENTS}, bool save) -> (Tensor, {state_results}, Tensor)",
+            schema=f"({_CALL_SCHEMA}, bool save) -> (Tensor, {state_results}, Tensor)",
         )
         backward = torch.library.custom_op(
             f"sketchrnn_fast::{self.name}_backward",
             self._backward,
             mutates_args=(),
-            schema=f"(Tensor grad_hidden, Tensor[] grad_state, Tensor hidden, Tensor saved, "
-            f"{_ARGUMENTS}) -> Tensor[]",
+            schema="(Tensor grad_hidden, Tensor[] grad_state, Tensor hidden, Tensor saved, "
+            f"{_CALL_SCHEMA}) -> Tensor[]",
         )
         forward.register_fake(self._forward_fake)
         backward.register_fake(self._backward_fake)
@@ -115,92 +111,58 @@ class RecurrentOp:
 
     # The forward op -------------------------------------------------------------------------
 
-    def _forward(
-        self,
-        x: Tensor,
-        static_input: Tensor | None,
-        weights: list[Tensor],
-        state: list[Tensor],
-        lengths: Tensor | None,
-        seed: Tensor | None,
-        reverse: bool,
-        forget_bias: float,
-        keep_prob: float,
-        row_offset: int,
-        backend: str,
-        save: bool,
-    ) -> tuple[Tensor, ...]:
-        _check_length_values(self.name, lengths, x.shape[0])
-        options = Options(reverse, forget_bias, keep_prob, row_offset)
-        run = backends.implementation(self.name, backend).forward
-        hidden, final, saved = run(x, static_input, weights, state, lengths, seed, options, save)
+    def _forward(self, *arguments: Any) -> tuple[Tensor, ...]:
+        *fields, save = arguments
+        call = Call(*fields)
+        _check_length_values(self.name, call.lengths, call.x.shape[0])
+        run = backends.implementation(self.name, call.backend).forward
+        hidden, final, saved = run(call, save)
         return hidden, *final, saved
 
-    def _forward_fake(
-        self,
-        x: Tensor,
-        static_input: Tensor | None,
-        weights: list[Tensor],
-        state: list[Tensor],
-        lengths: Tensor | None,
-        seed: Tensor | None,
-        reverse: bool,
-        forget_bias: float,
-        keep_prob: float,
-        row_offset: int,
-        backend: str,
-        save: bool,
-    ) -> tuple[Tensor, ...]:
-        time_steps, rows, _ = x.shape
-        dtype = compute_dtype(x.dtype)
-        widths = self.state_widths(self.weights_type(*weights))
-        final = [
-            x.new_empty((rows, width), dtype=dtype if name.startswith("c") else x.dtype)
-            for name, width in zip(self.state_names, widths, strict=True)
+    def _forward_fake(self, *arguments: Any) -> tuple[Tensor, ...]:
+        *fields, save = arguments
+        call = Call(*fields)
+        time_steps, rows, _ = call.x.shape
+        final = self._empty_state(call.x, self.weights_type(*call.weights))
+        shape = backends.implementation(self.name, call.backend).saved_shape(call)
+        saved = call.x.new_empty(shape if save else (0,), dtype=compute_dtype(call.x.dtype))
+        return call.x.new_empty((time_steps, rows, final[0].shape[1])), *final, saved
+
+    def _empty_state(self, x: Tensor, weights: Any) -> list[Tensor]:
+        """A state for x's rows, its values not set; cell states are at least float32."""
+        return [
+            x.new_empty(
+                (x.shape[1], width),
+                dtype=compute_dtype(x.dtype) if name.startswith("c") else x.dtype,
+            )
+            for name, width in zip(self.state_names, self.state_widths(weights), strict=True)
         ]
-        shape = backends.implementation(self.name, backend).saved_shape(x, weights)
-        saved = x.new_empty(shape if save else (0,), dtype=dtype)
-        return x.new_empty((time_steps, rows, widths[0])), *final, saved
 
     # Its derivative -------------------------------------------------------------------------
 
     def _save_for_backward(
         self, ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     ) -> None:
-        x, static_input, weights, state, lengths, seed, *ctx.options, save = inputs
-        ctx.save_needed = save
-        ctx.weight_count = len(weights)
+        *fields, ctx.save_needed = inputs
+        call = Call(*fields)
+        ctx.weight_count, ctx.has_static = len(call.weights), call.static_input is not None
+        ctx.plain = fields[6:]
         hidden, *_, saved = output
-        ctx.save_for_backward(hidden, saved, x, static_input, lengths, seed, *weights, *state)
+        ctx.save_for_backward(hidden, saved, call.lengths, call.seed, *call.inputs)
 
     def _differentiate(self, ctx: Any, grad_hidden: Tensor, *grad_results: Tensor) -> Any:
         if not ctx.save_needed:
             raise RuntimeError(f"{self.name} was called with save=False, so it has no gradient")
-        *grad_state, _ = grad_results
-        hidden, saved, x, static_input, lengths, seed, *tensors = ctx.saved_tensors
-        weights, state = tensors[: ctx.weight_count], tensors[ctx.weight_count :]
-        run = getattr(torch.ops.sketchrnn_fast, f"{self.name}_backward")
-        grads = run(
+        hidden, saved, lengths, seed, *inputs = ctx.saved_tensors
+        x, static_input, weights, state = _unpack(ctx, inputs)
+        grads = getattr(torch.ops.sketchrnn_fast, f"{self.name}_backward")(
             grad_hidden.contiguous(),
-            [grad.contiguous() for grad in grad_state],
+            [grad.contiguous() for grad in grad_results[:-1]],
             hidden,
             saved,
-            x,
-            static_input,
-            weights,
-            state,
-            lengths,
-            seed,
-            *ctx.options,
+            *Call(x, static_input, weights, state, lengths, seed, *ctx.plain),
         )
-        grad_x, grad_static, *rest = grads
-        return (
-            grad_x,
-            grad_static if static_input is not None else None,
-            rest[: ctx.weight_count],
-            rest[ctx.weight_count :],
-            *[None] * 8,
-        )
+        return (*_unpack(ctx, grads), *[None] * (len(ctx.plain) + 3))
 
     def _backward(
         self,
@@ -208,40 +170,15 @@ class RecurrentOp:
         grad_state: list[Tensor],
         hidden: Tensor,
         saved: Tensor,
-        x: Tensor,
-        static_input: Tensor | None,
-        weights: list[Tensor],
-        state: list[Tensor],
-        lengths: Tensor | None,
-        seed: Tensor | None,
-        reverse: bool,
-        forget_bias: float,
-        keep_prob: float,
-        row_offset: int,
-        backend: str,
+        *arguments: Any,
     ) -> list[Tensor]:
-        options = Options(reverse, forget_bias, keep_prob, row_offset)
-        run = backends.implementation(self.name, backend).backward
-        grad_x, grad_static, grad_weights, grad_start = run(
-            grad_hidden,
-            grad_state,
-            hidden,
-            saved,
-            x,
-            static_input,
-            weights,
-            state,
-            lengths,
-            seed,
-            options,
-        )
-        inputs = [x, *([] if static_input is None else [static_input]), *weights, *state]
-        grads = [grad_x, *([] if grad_static is None else [grad_static]), *grad_weights]
-        results = [
+        call = Call(*arguments)
+        run = backends.implementation(self.name, call.backend).backward
+        grads = run(grad_hidden, grad_state, hidden, saved, call)
+        return [
             grad.to(tensor.dtype).contiguous()
-            for grad, tensor in zip([*grads, *grad_start], inputs, strict=True)
+            for grad, tensor in zip(grads, call.inputs, strict=True)
         ]
-        return results if static_input is not None else [results[0], x.new_empty(0), *results[1:]]
 
     def _backward_fake(
         self,
@@ -249,14 +186,9 @@ class RecurrentOp:
         grad_state: list[Tensor],
         hidden: Tensor,
         saved: Tensor,
-        x: Tensor,
-        static_input: Tensor | None,
-        weights: list[Tensor],
-        state: list[Tensor],
-        *options: Any,
+        *arguments: Any,
     ) -> list[Tensor]:
-        static = x.new_empty(0) if static_input is None else torch.empty_like(static_input)
-        return [torch.empty_like(x), static, *map(torch.empty_like, (*weights, *state))]
+        return [torch.empty_like(tensor) for tensor in Call(*arguments).inputs]
 
     # The call -------------------------------------------------------------------------------
 
@@ -273,11 +205,7 @@ class RecurrentOp:
         """Check the arguments, choose the backend, and run the op."""
         self._check(x, weights, state, static_input, lengths, seed, options)
         if state is None:
-            dtype = compute_dtype(x.dtype)
-            state = tuple(
-                x.new_zeros((x.shape[1], width), dtype=dtype if name.startswith("c") else x.dtype)
-                for name, width in zip(self.state_names, self.state_widths(weights), strict=True)
-            )
+            state = tuple(part.zero_() for part in self._empty_state(x, weights))
         tensors = (x, *weights, *state, *([] if static_input is None else [static_input]))
         save = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
         results = getattr(torch.ops.sketchrnn_fast, self.name)(
@@ -389,6 +317,15 @@ def _shape(tensor: Tensor) -> str:
     return str(list(tensor.shape))
 
 
+def _unpack(
+    ctx: Any, tensors: Sequence[Tensor]
+) -> tuple[Tensor, Tensor | None, list[Tensor], list[Tensor]]:
+    """x, static_input, weights and state (or their gradients) from the order of `Call.inputs`."""
+    x, *rest = tensors
+    static_input = rest.pop(0) if ctx.has_static else None
+    return x, static_input, rest[: ctx.weight_count], rest[ctx.weight_count :]
+
+
 def reference_implementation(
     forward: Callable[..., Any],
     backward: Callable[..., Any],
@@ -402,52 +339,29 @@ def reference_implementation(
         saved_widths: from the weights to the width of each field of `saved_type`.
     """
 
-    def run(
-        x: Tensor,
-        static_input: Tensor | None,
-        weights: Sequence[Tensor],
-        state: Sequence[Tensor],
-        lengths: Tensor | None,
-        seed: Tensor | None,
-        options: Options,
-        save: bool,
-    ) -> tuple[Tensor, Sequence[Tensor], Tensor]:
-        hidden, final, saved = forward(
-            x, static_input, weights_type(*weights), tuple(state), lengths, seed, options
+    def arguments(call: Call) -> tuple[Any, ...]:
+        weights, state = weights_type(*call.weights), tuple(call.state)
+        return (
+            *(call.x, call.static_input, weights, state),
+            *(call.lengths, call.seed, call.options),
         )
-        packed = torch.cat(saved, dim=-1) if save else saved[0].new_empty(0)
-        return hidden, final, packed
+
+    def run(call: Call, save: bool) -> tuple[Tensor, Sequence[Tensor], Tensor]:
+        hidden, final, saved = forward(*arguments(call))
+        return hidden, final, torch.cat(saved, dim=-1) if save else saved[0].new_empty(0)
 
     def run_backward(
-        grad_hidden: Tensor,
-        grad_state: Sequence[Tensor],
-        hidden: Tensor,
-        saved: Tensor,
-        x: Tensor,
-        static_input: Tensor | None,
-        weights: Sequence[Tensor],
-        state: Sequence[Tensor],
-        lengths: Tensor | None,
-        seed: Tensor | None,
-        options: Options,
-    ) -> tuple[Tensor, Tensor | None, Sequence[Tensor], Sequence[Tensor]]:
-        named = weights_type(*weights)
-        result: tuple[Tensor, Tensor | None, Sequence[Tensor], Sequence[Tensor]] = backward(
-            grad_hidden,
-            tuple(grad_state),
-            hidden,
-            saved_type(*saved.split(saved_widths(named), dim=-1)),
-            x,
-            static_input,
-            named,
-            tuple(state),
-            lengths,
-            seed,
-            options,
+        grad_hidden: Tensor, grad_state: Sequence[Tensor], hidden: Tensor, saved: Tensor, call: Call
+    ) -> Sequence[Tensor]:
+        parts = saved.split(saved_widths(weights_type(*call.weights)), dim=-1)
+        grad_x, grad_static, grad_weights, grad_start = backward(
+            grad_hidden, tuple(grad_state), hidden, saved_type(*parts), *arguments(call)
         )
-        return result
+        static = [] if grad_static is None else [grad_static]
+        return [grad_x, *static, *grad_weights, *grad_start]
 
-    def saved_shape(x: Tensor, weights: Sequence[Tensor]) -> tuple[int, ...]:
-        return (x.shape[0], x.shape[1], sum(saved_widths(weights_type(*weights))))
+    def saved_shape(call: Call) -> tuple[int, ...]:
+        width = sum(saved_widths(weights_type(*call.weights)))
+        return (call.x.shape[0], call.x.shape[1], width)
 
     return Implementation(run, run_backward, saved_shape)
