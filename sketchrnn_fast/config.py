@@ -11,7 +11,7 @@ import dataclasses
 import math
 import re
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -73,6 +73,7 @@ class ModelConfig:
             "hyper_embedding_size",
         ):
             _check_at_least(self, name, 1)
+            _check_interval(self, name, 1, _MOST_UNITS)
         for name in ("recurrent_dropout_prob", "input_dropout_prob", "output_dropout_prob"):
             _check_keep_probability(self, name)
 
@@ -124,9 +125,9 @@ class TrainConfig:
         for name in ("min_learning_rate", "kl_weight", "kl_weight_start", "kl_tolerance"):
             _check_at_least(self, name, 0)
         for name in ("decay_rate", "kl_decay_rate"):
-            _check_interval(self, name, 0.0, 1.0)
-        _check_interval(self, "random_scale_factor", 0.0, 1.0)
-        _check_interval(self, "augment_stroke_prob", 0.0, 1.0)
+            _check_interval(self, name, 0, 1)
+        _check_interval(self, "random_scale_factor", 0, 1)
+        _check_interval(self, "augment_stroke_prob", 0, 1)
         if not -(2**63) <= self.seed < 2**64:
             raise ConfigError(f"seed is {self.seed}; it must fit in 64 bits")
 
@@ -238,9 +239,13 @@ def to_json(config: ModelConfig | TrainConfig) -> dict[str, Any]:
 def from_json(cls: type[_Config], values: Mapping[str, Any]) -> _Config:
     """Build a configuration from an object of its fields; a missing one keeps its default.
 
+    `data_set` may be a string, as in Magenta's older files.
+
     Raises:
         ConfigError: a key is unknown or a value is not of its field's type.
     """
+    if isinstance(values.get("data_set"), str):
+        values = {**values, "data_set": [values["data_set"]]}
     unknown = set(values) - set(_types_of(cls))
     if unknown:
         raise ConfigError(f"{cls.__name__} has no field {', '.join(sorted(unknown))}")
@@ -250,7 +255,7 @@ def from_json(cls: type[_Config], values: Mapping[str, Any]) -> _Config:
 def _construct(cls: type[_Config], values: Mapping[str, Any]) -> _Config:
     types = _types_of(cls)
     own: dict[str, Any] = {
-        name: tuple(value) if types[name] is tuple and isinstance(value, Iterable) else value
+        name: tuple(value) if types[name] is tuple and isinstance(value, list) else value
         for name, value in values.items()
         if name in types
     }
@@ -268,12 +273,15 @@ def _types_of(cls: type[Any]) -> dict[str, type]:
 # --------------------------------------------------------------------------------------------
 # Checks
 
+_MOST_DIGITS = 10**300  # a whole number beyond this is no float
+_MOST_UNITS = 2**20
+
 
 def _check_types(config: ModelConfig | TrainConfig) -> None:
     """Whole numbers pass for floats and become floats; nothing else is converted."""
     for name, field_type in _types_of(type(config)).items():
         value = getattr(config, name)
-        if field_type is float and type(value) is int:
+        if field_type is float and type(value) is int and abs(value) < _MOST_DIGITS:
             object.__setattr__(config, name, float(value))
         elif field_type is tuple:
             if type(value) is not tuple or not all(type(item) is str for item in value):
@@ -304,7 +312,7 @@ def _check_positive(config: Any, name: str) -> None:
 def _check_interval(config: Any, name: str, low: float, high: float) -> None:
     if not low <= getattr(config, name) <= high:
         raise ConfigError(
-            f"{name} is {getattr(config, name)}; it must lie between {low:g} and {high:g}"
+            f"{name} is {getattr(config, name)}; it must lie between {low} and {high}"
         )
 
 

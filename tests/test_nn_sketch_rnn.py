@@ -217,7 +217,7 @@ def test_the_masked_objective_leaves_out_padding_alone(cell: str, conditional: b
     # By hand: the rows of the points and the one end row, over B · T.
     strokes = make_batch()
     z = model.encode(strokes, LENGTHS).mean if conditional else None
-    noise = torch.zeros(B, Z, dtype=FLOAT64)
+    noise = torch.zeros(B, Z, dtype=FLOAT64) if conditional else None
     masked = loss(model, objective="masked", noise=noise)
     params, _ = model.decode(strokes[:, :-1], z)
     logits = model.output.split(params.detach()).pen_logits
@@ -345,7 +345,15 @@ BAD_ARGUMENTS = [
     ),
     (
         {"lengths": torch.zeros(3, dtype=torch.int64)},
-        "lengths has shape [3]; it takes [4], one a row",
+        "lengths is torch.int64 [3]; it takes int64 [4], one a row",
+    ),
+    (
+        {"lengths": torch.ones(4)},
+        "lengths is torch.float32 [4]; it takes int64 [4], one a row",
+    ),
+    (
+        {"noise": torch.zeros(1, 3)},
+        f"noise has shape [1, 3]; it takes [4, {Z}]",
     ),
     (
         {"lengths": torch.tensor([6, 1, 7, 5])},

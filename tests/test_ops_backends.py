@@ -147,3 +147,10 @@ def test_the_reference_has_every_op() -> None:
 def test_the_ops_import_no_triton() -> None:
     program = "import sketchrnn_fast.nn, sys; sys.exit('triton' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_one_context_manager_can_be_entered_twice() -> None:
+    both = backend("reference")
+    with both, both:
+        assert backends._override == "reference"
+    assert backends._override is None

@@ -126,3 +126,29 @@ BAD_ARGUMENTS = [
 def test_a_bad_argument_is_one_clear_sentence(call: Any, sentence: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         call()
+
+
+def test_a_second_derivative_is_refused() -> None:
+    params = torch.randn(3, 9, dtype=torch.float64, requires_grad=True)
+    target, ones = torch.zeros(3, 5, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
+    offset, pen = ops.mixture_density(params, target, ones, ones)
+    (gradient,) = torch.autograd.grad((offset + pen).sum(), params, create_graph=True)
+    with pytest.raises(RuntimeError, match="no autograd formula was registered"):
+        (gradient**2).sum().backward()
+
+
+@pytest.mark.parametrize(("mean", "log_sigma", "corr"), [(1e30, 0.0, 0.0), (1e8, -30.0, 20.0)])
+def test_a_gaussian_too_far_away_has_no_gradient_instead_of_nan(
+    mean: float, log_sigma: float, corr: float
+) -> None:
+    """Its share in the density is 0 while the factors overflow."""
+    far = torch.tensor([mean, mean, log_sigma, log_sigma, corr])
+    near = torch.zeros(5)
+    columns = torch.stack([far, near], dim=1).flatten()
+    params = torch.cat([torch.zeros(5), columns])[None].requires_grad_()
+    target, one = torch.tensor([[0.1, 0.2, 1.0, 0.0, 0.0]]), torch.ones(1)
+    offset, _ = ops.mixture_density(params, target, one, one)
+    offset.sum().backward()
+    assert torch.isfinite(params.grad).all()
+    assert (params.grad[0, 5::2] == 0).all()
+    assert (params.grad[0, 6::2] != 0).all()

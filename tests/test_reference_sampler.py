@@ -126,14 +126,14 @@ def test_a_low_temperature_approaches_greedy() -> None:
 def test_choose_takes_the_first_index_whose_cumulative_probability_reaches_u() -> None:
     logits = torch.log(torch.tensor([[0.25, 0.5, 0.25]], dtype=FLOAT64))
     u = torch.tensor([0.01, 0.249, 0.251, 0.749, 0.751, 0.999], dtype=FLOAT64)
-    assert choose(logits.expand(6, -1), u).tolist() == [0, 0, 1, 1, 2, 2]
+    assert choose(logits.expand(6, -1), 1.0, u).tolist() == [0, 0, 1, 1, 2, 2]
 
 
 def test_choose_falls_back_to_the_last_possible_index() -> None:
     """Where rounding leaves the cumulative sum below u; never to one of probability zero."""
     logits = torch.tensor([[0.0, 1.0, -torch.inf], [0.0, 1.0, 2.0], [0.0, -torch.inf, -torch.inf]])
     beyond = torch.full((3,), 1.0001)
-    assert choose(logits, beyond).tolist() == [1, 2, 0]
+    assert choose(logits, 1.0, beyond).tolist() == [1, 2, 0]
 
 
 # ---- Whole sketches, from a decoder that is a table ----
@@ -193,3 +193,9 @@ def test_a_sketch_is_a_function_of_its_seed_whatever_else_is_drawn() -> None:
         assert torch.equal(sketches([seed])[:, 0], together[:, row])
     assert not torch.equal(together[:, 0], together[:, 1])
     assert not torch.equal(together[0, 0], together[1, 0])
+
+
+def test_no_temperature_is_too_low_to_choose_the_likeliest() -> None:
+    logits = torch.tensor([[-3.0, 2.0, 1.9], [60.0, -60.0, 59.0]])
+    for temperature in (1e-3, 1e-30, 1e-300):
+        assert choose(logits, temperature, torch.tensor([0.5, 0.5])).tolist() == [1, 0]

@@ -5,6 +5,7 @@ Subcommands import torch and the rest only when they run, so that `--help` answe
 
 from __future__ import annotations
 
+import re
 import sys
 
 import typer
@@ -21,6 +22,15 @@ def _hyphens(name: str) -> str:
     return name.replace("_", "-")
 
 
+# The original's one boolean flag, as absl takes it: --resume_training=true.
+_ABSL_BOOLEAN = re.compile(r"^--resume[-_]training=(true|false|1|0|True|False)$")
+
+
+def _plain_flag(match: re.Match[str]) -> str:
+    is_on = match[1] in ("true", "True", "1")
+    return "--resume-training" if is_on else "--noresume-training"
+
+
 app = typer.Typer(
     name="sketchrnn-fast",
     help="Train Sketch-RNN, evaluate it, and draw with it.",
@@ -35,6 +45,7 @@ for command in (train, evaluate, sample, info):
 
 def main() -> None:
     """Run the command line; bad input ends it with one sentence and exit code 2."""
+    sys.argv = [_ABSL_BOOLEAN.sub(_plain_flag, argument) for argument in sys.argv]
     try:
         app()
     except (UserError, OSError) as error:

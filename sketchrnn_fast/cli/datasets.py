@@ -7,29 +7,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import typer
 from numpy.typing import NDArray
 
-from sketchrnn_fast.data import DatasetError, SketchDataset, load
+from sketchrnn_fast.data import SPLITS, DatasetError, SketchDataset, load
 from sketchrnn_fast.errors import UserError
 from sketchrnn_fast.nn import SketchRNN
 from sketchrnn_fast.philox import choose
-
-SPLITS = ("train", "valid", "test")
 
 
 def load_split(
     model: SketchRNN, names: Sequence[str], data_dir: Path | None, split: str
 ) -> SketchDataset:
-    """One split in the model's units; sketches longer than its max_seq_len are an error."""
+    """One split in the model's units, without the sketches that are too long for it."""
     if split not in SPLITS:
         raise UserError(f"split is {split!r}; it takes {', '.join(SPLITS)}")
-    splits = load(names, data_dir, scale_factor=float(model.scale_factor))
+    limit = model.config.max_seq_len
+    splits = load(names, data_dir, limit, scale_factor=float(model.scale_factor))
     dataset: SketchDataset = getattr(splits, split)
-    longest = int(dataset.lengths.max()) if len(dataset) else 0
-    if longest > model.config.max_seq_len:
-        raise DatasetError(
-            f"{dataset.name} has a sketch of {longest} points; the model takes at most "
-            f"{model.config.max_seq_len}"
+    if dataset.left_out:
+        typer.echo(
+            f"left out: {dataset.left_out} sketches of more than {limit} points, the model's limit"
         )
     return dataset
 

@@ -17,7 +17,7 @@ def evaluate(
         Path | None, typer.Option(help="Folder of the data_set's files; here if not given.")
     ] = None,
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
-    batch_size: Annotated[int | None, typer.Option(help="That of the training run.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="That of the training run.", min=1)] = None,
     seed: Annotated[int, typer.Option(help="Governs the draws of z.")] = 0,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write the figures to this file.")
@@ -33,10 +33,12 @@ def evaluate(
 
     from sketchrnn_fast.cli.datasets import load_split
     from sketchrnn_fast.cli.devices import choose_device
-    from sketchrnn_fast.files import write_atomically
+    from sketchrnn_fast.files import check_can_write, write_atomically
     from sketchrnn_fast.training import checkpoints
     from sketchrnn_fast.training import evaluate as run
 
+    if json_file is not None:
+        check_can_write(json_file)
     folder = checkpoints.find(model)
     _, config = checkpoints.read_config(folder)
     config = replace(config, seed=seed, batch_size=batch_size or config.batch_size)

@@ -47,9 +47,12 @@ def sample(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
 ) -> None:
     """Draw sketches with a model into one grid."""
+    import math
+
     from sketchrnn_fast.cli.datasets import choose_sketches
     from sketchrnn_fast.cli.devices import choose_device
     from sketchrnn_fast.errors import UserError
+    from sketchrnn_fast.files import check_can_write
     from sketchrnn_fast.generation import encode
     from sketchrnn_fast.generation import sample as draw
     from sketchrnn_fast.reference.sampler import MODES
@@ -57,6 +60,9 @@ def sample(
     from sketchrnn_fast.training import checkpoints
 
     check_grid_path(out)
+    check_can_write(out)
+    if not math.isfinite(temperature):
+        raise UserError(f"temperature is {temperature}; it must be finite")
     if mode not in MODES:
         raise UserError(f"mode is {mode!r}; it takes {' or '.join(MODES)}")
     if z not in ("prior", "data"):
@@ -80,6 +86,6 @@ def sample(
         mode=mode,
         max_len=max_len,
     )
-    write_grid(sketches, out, columns=columns)
+    write_grid(sketches, out, columns=None if columns is None else min(columns, count))
     points = sum(len(sketch) for sketch in sketches) / count
     typer.echo(f"{count} sketches of {points:.0f} points on average: {out}")

@@ -59,6 +59,10 @@ def train(
         device=chosen,
     )
     state = result.state
+    if result.steps == 0:
+        typer.echo(
+            f"nothing to do: the run has {state.step} steps, num_steps is {train_config.num_steps}"
+        )
     typer.echo(
         f"done: {state.step} steps; best validation cost "
         f"{'none' if state.best_cost is None else f'{state.best_cost:.4f}'} at step "

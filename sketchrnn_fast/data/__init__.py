@@ -4,9 +4,10 @@ from sketchrnn_fast.data.batches import Batch, batch, evaluation_batches, random
 from sketchrnn_fast.data.dataset import SketchDataset, normalizing_scale_factor
 from sketchrnn_fast.data.errors import DatasetError
 from sketchrnn_fast.data.loading import Splits, load
-from sketchrnn_fast.data.npz import read_npz, write_npz
+from sketchrnn_fast.data.npz import SPLITS, read_npz, write_npz
 
 __all__ = [
+    "SPLITS",
     "Batch",
     "DatasetError",
     "SketchDataset",

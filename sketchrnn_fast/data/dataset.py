@@ -31,11 +31,13 @@ class SketchDataset:
             the scale factor.
         starts: int64 `[n + 1]`; sketch i is `points[starts[i]:starts[i + 1]]`.
         name: what errors call it.
+        left_out: how many sketches were too long to be taken.
     """
 
     points: NDArray[np.float32]
     starts: NDArray[np.int64]
     name: str = "the dataset"
+    left_out: int = 0
 
     @classmethod
     def from_sketches(
@@ -86,7 +88,8 @@ class SketchDataset:
         rows = np.repeat(starts[order], sorted_lengths) + positions_within(sorted_lengths)
         scaled = points[rows]
         scaled[:, :2] /= np.float32(scale_factor)
-        return cls(scaled, np.concatenate([[0], np.cumsum(sorted_lengths)]), name)
+        starts = np.concatenate([[0], np.cumsum(sorted_lengths)])
+        return cls(scaled, starts, name, left_out=len(lengths) - len(order))
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:

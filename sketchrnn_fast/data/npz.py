@@ -122,7 +122,7 @@ def _read_header(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[An
         shape, fortran, dtype = read(stream)
     except DatasetError:
         raise
-    except (ValueError, TypeError, EOFError):
+    except (ValueError, TypeError, EOFError, RecursionError, MemoryError):
         raise DatasetError("its npy header cannot be read") from None
     if not is_shape(shape):
         raise DatasetError("its npy header has a shape that no array has")

@@ -30,8 +30,8 @@ def sample(
 ) -> list[NDArray[np.float32]]:
     """Draw sketches.
 
-    Sketch i has the seed `seed + i` and is a pure function of that and of its z: the same drawing
-    whatever the count.
+    Sketch i has the seed `seed + i` and is a function of that and of its z: the same drawing
+    whatever the count, up to the rounding of products in batches of different size.
 
     Args:
         model: conditional or unconditional.
@@ -61,8 +61,10 @@ def sample(
             f"z has shape {list(z.shape)}; it takes [{count}, {model.config.z_size}], one row a "
             "sketch"
         )
+    weight = model.output.linear.weight
+    z = None if z is None else z.to(weight)
     settings = Temperature(0.0 if greedy else temperature, mode)
-    seeds = _sketch_seeds(seed, count).to(model.output.linear.weight.device)
+    seeds = _sketch_seeds(seed, count).to(weight.device)
     if z is None and model.config.conditional:
         z = prior(model, count, seed)
     sketches: list[NDArray[np.float32]] = []
@@ -87,8 +89,10 @@ def encode(model: SketchRNN, sketches: Sequence[NDArray[np.floating]]) -> Tensor
     """The posterior means [len(sketches), Z] of stroke-3 sketches in data units.
 
     Raises:
-        ValueError: the model is unconditional.
+        ValueError: the model is unconditional, or a sketch is empty.
     """
+    if any(len(sketch) == 0 for sketch in sketches) or not len(sketches):
+        raise ValueError("there is nothing to encode: no sketch, or one without points")
     weight = model.output.linear.weight
     scale = float(model.scale_factor)
     means = []

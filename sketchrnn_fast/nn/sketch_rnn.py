@@ -213,7 +213,7 @@ class SketchRNN(nn.Module):
         Raises:
             ValueError: an unknown objective, or shapes that do not fit; the message names it.
         """
-        self._check_batch(strokes, lengths, objective)
+        self._check_batch(strokes, lengths, objective, noise)
         target = strokes[:, 1:].transpose(0, 1)
         time_steps = target.shape[0]
         if seed is None:
@@ -261,15 +261,36 @@ class SketchRNN(nn.Module):
             pen_points=(pen_rows.detach() * is_point).mean(),
         )
 
-    def _check_batch(self, strokes: Tensor, lengths: Tensor, objective: str) -> None:
+    def forward(self, *arguments: Any, **options: Any) -> Losses:
+        """`loss`, for what wraps a module's call, such as DistributedDataParallel."""
+        return self.loss(*arguments, **options)
+
+    def _check_batch(
+        self, strokes: Tensor, lengths: Tensor, objective: str, noise: Tensor | None
+    ) -> None:
         if objective not in OBJECTIVES:
             raise ValueError(f"objective is {objective!r}; it takes {' or '.join(OBJECTIVES)}")
-        if strokes.dim() != 3 or strokes.shape[1] < 2 or strokes.shape[2] != STROKE_SIZE:
+        if (
+            strokes.dim() != 3
+            or strokes.shape[0] < 1
+            or strokes.shape[1] < 2
+            or strokes.shape[2] != STROKE_SIZE
+        ):
             raise ValueError(
                 f"strokes has shape {list(strokes.shape)}; it takes stroke-5 [B, T+1, 5] with the "
                 "start token first"
             )
-        if tuple(lengths.shape) != (strokes.shape[0],):
+        rows = strokes.shape[0]
+        if tuple(lengths.shape) != (rows,) or lengths.dtype != torch.int64:
             raise ValueError(
-                f"lengths has shape {list(lengths.shape)}; it takes [{strokes.shape[0]}], one a row"
+                f"lengths is {lengths.dtype} {list(lengths.shape)}; it takes int64 [{rows}], one "
+                "a row"
+            )
+        if noise is None:
+            return
+        if not self.config.conditional:
+            raise ValueError("noise was given, but this model is unconditional: it has no z")
+        if tuple(noise.shape) != (rows, self.config.z_size):
+            raise ValueError(
+                f"noise has shape {list(noise.shape)}; it takes [{rows}, {self.config.z_size}]"
             )

@@ -50,15 +50,16 @@ class backend:  # noqa: N801 - a context manager, named as torch names its own
         if reason is not None:
             raise BackendError(f"the {name} backend cannot run here: {reason}")
         self.name = name
+        self.before: list[str | None] = []
 
     def __enter__(self) -> None:
         global _override
-        self.before = _override
+        self.before.append(_override)
         _override = self.name
 
     def __exit__(self, *exception: object) -> None:
         global _override
-        _override = self.before
+        _override = self.before.pop()
 
 
 def register(op: str, name: str, implementation: Any) -> None:

@@ -65,15 +65,29 @@ def _(
 
 
 def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.params_dtype = inputs[0].dtype
+    ctx.params_dtype, ctx.save_needed = inputs[0].dtype, inputs[5]
     ctx.save_for_backward(output[2])
 
 
 def _differentiate(ctx: Any, grad_offset: Tensor, grad_pen: Tensor, _: Tensor) -> Any:
+    if not ctx.save_needed:
+        raise RuntimeError("mixture_density was called with save=False, so it has no gradient")
     (gradient,) = ctx.saved_tensors
-    pen, offset = gradient.split([3, gradient.shape[1] - 3], dim=-1)
-    grad_params = torch.cat([grad_pen[:, None] * pen, grad_offset[:, None] * offset], dim=-1)
+    scale = torch.ops.sketchrnn_fast.mixture_density_backward
+    grad_params = scale(grad_offset, grad_pen, gradient)
     return grad_params.to(ctx.params_dtype), None, None, None, None, None
+
+
+# An op of its own without a derivative, so that a second derivative is refused instead of wrong.
+@torch.library.custom_op("sketchrnn_fast::mixture_density_backward", mutates_args=())
+def _mixture_density_backward(grad_offset: Tensor, grad_pen: Tensor, gradient: Tensor) -> Tensor:
+    pen, offset = gradient.split([3, gradient.shape[1] - 3], dim=-1)
+    return torch.cat([grad_pen[:, None] * pen, grad_offset[:, None] * offset], dim=-1)
+
+
+@_mixture_density_backward.register_fake
+def _(grad_offset: Tensor, grad_pen: Tensor, gradient: Tensor) -> Tensor:
+    return torch.empty_like(gradient)
 
 
 _mixture_density.register_autograd(_differentiate, setup_context=_save_for_backward)

@@ -85,16 +85,20 @@ def mixture_density_gradient(
     inside_x = mixture.log_sigma_x == raw.log_sigma_x
     inside_y = mixture.log_sigma_y == raw.log_sigma_y
     inside_correlation = mixture.correlation == raw.correlation
+
+    def shared(factor: Tensor) -> Tensor:
+        """share · factor, 0 where the share is: there the factor may have overflowed."""
+        return torch.where(share == 0, 0.0, share * factor)
+
+    by_correlation = terms.rho + terms.a * terms.b - terms.rho * terms.distance
     offset_gradient = torch.cat(
         [
             torch.exp(log_pi) * share.sum(-1, keepdim=True) - share,
-            -share * by_a * torch.exp(-mixture.log_sigma_x),
-            -share * by_b * torch.exp(-mixture.log_sigma_y),
-            share * (1 - terms.a * by_a) * inside_x,
-            share * (1 - terms.b * by_b) * inside_y,
-            -share
-            * (terms.rho + terms.a * terms.b - terms.rho * terms.distance)
-            * inside_correlation,
+            shared(-by_a * torch.exp(-mixture.log_sigma_x)),
+            shared(-by_b * torch.exp(-mixture.log_sigma_y)),
+            shared(1 - terms.a * by_a) * inside_x,
+            shared(1 - terms.b * by_b) * inside_y,
+            shared(-by_correlation) * inside_correlation,
         ],
         dim=-1,
     )

@@ -98,8 +98,8 @@ def draw(params: Tensor, seeds: Tensor, t: int, temperature: Temperature) -> Ten
     else:
         zero = torch.zeros_like(seeds)
         words = philox.philox4x32(zero, zero + t, zero, int(Stream.SAMPLER), seeds)
-        component = choose(mixture.pi_logits / temperature.softmax, philox.uniform(words[0]))
-        pen = choose(mixture.pen_logits / temperature.softmax, philox.uniform(words[1]))
+        component = choose(mixture.pi_logits, temperature.softmax, philox.uniform(words[0]))
+        pen = choose(mixture.pen_logits, temperature.softmax, philox.uniform(words[1]))
         first, second = (n.to(params.dtype) for n in philox.box_muller(words[2], words[3]))
         correlation = _at(mixture.correlation, component)
         across = first / torch.cosh(correlation) + second * torch.tanh(correlation)
@@ -111,12 +111,17 @@ def draw(params: Tensor, seeds: Tensor, t: int, temperature: Temperature) -> Ten
     return torch.cat([offset, torch.nn.functional.one_hot(pen, 3).to(params.dtype)], dim=-1)
 
 
-def choose(logits: Tensor, u: Tensor) -> Tensor:
+def choose(logits: Tensor, temperature: float, u: Tensor) -> Tensor:
     """The first index whose cumulative probability reaches u [B]: int64 [B] from logits [B, K].
+
+    The probabilities are softmax(logits / temperature); the maximum is taken off before dividing,
+    so that no temperature above 0 overflows.
 
     Should rounding leave the sum below u, it is the last index of positive probability.
     """
-    probability = torch.softmax(logits, dim=-1)
+    below_best = logits - logits.amax(-1, keepdim=True)
+    scaled = torch.where(below_best == 0, 0.0, below_best / temperature)
+    probability = torch.softmax(scaled, dim=-1)
     index = (probability.cumsum(-1) < u[:, None]).sum(-1)
     positions = torch.arange(probability.shape[-1], device=logits.device)
     last_possible = torch.where(probability > 0, positions, 0).amax(-1)

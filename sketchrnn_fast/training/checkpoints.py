@@ -15,14 +15,17 @@ atomically. A kill at any moment leaves something whole. Nothing here is a pickl
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialise
 from torch import Tensor
 
 from sketchrnn_fast.config import ConfigError, ModelConfig, TrainConfig, from_json, to_json
@@ -70,11 +73,12 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"step-{state.step}"
     partial = folder / f".partial-step-{state.step}"
-    _remove(partial)
+    for left_behind in folder.glob(".partial-*"):
+        _remove(left_behind)
     partial.mkdir()
     try:
-        save_file(_contiguous(model.state_dict()), partial / MODEL)
-        save_file(_contiguous(_moments(model, optimiser)), partial / OPTIMISER)
+        (partial / MODEL).write_bytes(serialise(_contiguous(model.state_dict())))
+        (partial / OPTIMISER).write_bytes(serialise(_contiguous(_moments(model, optimiser))))
         config = {"model": to_json(model.config), "train": to_json(train_config)}
         _write_json(partial / CONFIG, config)
         _write_json(partial / STATE, state.__dict__)
@@ -87,9 +91,10 @@ def save(
         _remove(partial)
         raise
     sync(folder)
-    write_atomically(folder / "last", f"{final.name}\n".encode())
+    # `best` first: killed between the two, a run resumes from the old `last` and comes here again.
     if state.best_step == state.step:
         write_atomically(folder / "best", f"{final.name}\n".encode())
+    write_atomically(folder / "last", f"{final.name}\n".encode())
     _prune(folder)
     return final
 
@@ -105,7 +110,8 @@ def load_model(path: str | os.PathLike[str]) -> SketchRNN:
         CheckpointError: there is no model, or it is damaged; the message says what was found.
     """
     folder = find(path)
-    model = SketchRNN(read_config(folder)[0])
+    # Without memory of its own, so that sizes are compared before any is set aside.
+    model = SketchRNN(read_config(folder)[0], device="meta")
     _load_weights(model, folder)
     return model.eval()
 
@@ -117,24 +123,30 @@ def resume(log_root: Path, model: SketchRNN, optimiser: Optimiser) -> TrainingSt
         CheckpointError: there is none, or it is damaged or of another model.
     """
     folder = find(log_root, "last")
-    values = _read_json(folder / STATE)
-    try:
-        state = TrainingState(**values)
-    except TypeError:
-        raise CheckpointError(
-            f"{folder / STATE} has the fields {', '.join(values)}; it takes "
-            f"{', '.join(TrainingState.__dataclass_fields__)}"
-        ) from None
+    state = _read_state(folder / STATE)
     _load_weights(model, folder)
     moments = _read_tensors(folder / OPTIMISER)
-    pairs = []
-    for name, parameter in model.named_parameters():
-        pair = tuple(moments.get(f"{name}.{moment}") for moment in ("mean", "mean_square"))
-        if any(tensor is None or tensor.shape != parameter.shape for tensor in pair):
-            raise CheckpointError(f"{folder / OPTIMISER} does not fit the model at {name}")
-        pairs.append(pair)
-    optimiser.restore(state.step, pairs)  # type: ignore[arg-type]
+    expected = _moments(model, optimiser)
+    _check_tensors(folder / OPTIMISER, moments, expected)
+    names = [name for name, _ in model.named_parameters()]
+    pairs = [(moments[f"{name}.mean"], moments[f"{name}.mean_square"]) for name in names]
+    optimiser.restore(state.step, pairs)
     return state
+
+
+def _read_state(file: Path) -> TrainingState:
+    values = _read_json(file)
+    step, cost, best = (values.get(name) for name in ("step", "best_cost", "best_step"))
+    if not (
+        (type(step) is int and step >= 0)
+        and (cost is None or (type(cost) is float and math.isfinite(cost)))
+        and (best is None or (type(best) is int and 0 <= best <= step))
+    ):
+        raise CheckpointError(
+            f"{file} has step {step!r}, best_cost {cost!r} and best_step {best!r}; it takes whole "
+            "numbers of steps and a finite cost"
+        )
+    return TrainingState(step, cost, best)
 
 
 def find(path: str | os.PathLike[str], pointer: str | None = None) -> Path:
@@ -147,7 +159,7 @@ def find(path: str | os.PathLike[str], pointer: str | None = None) -> Path:
     for name in (pointer,) if pointer else ("best", "last"):
         file = root / FOLDER / name
         if file.is_file():
-            target = root / FOLDER / file.read_text(encoding="utf-8").strip()
+            target = root / FOLDER / file.read_text(encoding="utf-8", errors="replace").strip()
             if target.parent != root / FOLDER or not (target / MODEL).is_file():
                 raise CheckpointError(f"{file} names no checkpoint beside it")
             return target
@@ -171,17 +183,28 @@ def read_config(folder: Path) -> tuple[ModelConfig, TrainConfig]:
 def _load_weights(model: SketchRNN, folder: Path) -> None:
     file = folder / MODEL
     tensors = _read_tensors(file)
-    own = model.state_dict()
-    for name, tensor in own.items():
-        if name not in tensors or tensors[name].shape != tensor.shape:
-            found = f"shape {list(tensors[name].shape)}" if name in tensors else "nothing"
+    _check_tensors(file, tensors, model.state_dict())
+    is_empty = model.scale_factor.is_meta
+    model.load_state_dict(tensors, assign=is_empty)
+    for parameter in model.parameters():
+        parameter.requires_grad_()
+
+
+def _check_tensors(file: Path, found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    for name, tensor in expected.items():
+        if name not in found:
+            raise CheckpointError(f"{file} has nothing for {name}")
+        one = found[name]
+        if one.shape != tensor.shape or one.dtype != tensor.dtype:
             raise CheckpointError(
-                f"{file} has {found} for {name}; the model takes {list(tensor.shape)}"
+                f"{file} has {one.dtype} {list(one.shape)} for {name}; the model takes "
+                f"{tensor.dtype} {list(tensor.shape)}"
             )
-    surplus = set(tensors) - set(own)
+        if not bool(torch.isfinite(one).all()):
+            raise CheckpointError(f"{file} has values in {name} that are not finite")
+    surplus = set(found) - set(expected)
     if surplus:
         raise CheckpointError(f"{file} has {sorted(surplus)[0]}, which the model does not know")
-    model.load_state_dict(tensors)
 
 
 def _moments(model: SketchRNN, optimiser: Optimiser) -> dict[str, Tensor]:
@@ -211,7 +234,7 @@ def _read_json(file: Path) -> dict[str, Any]:
         values = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{file} is missing") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} is no JSON: {error}") from None
     if not isinstance(values, dict):
         raise CheckpointError(f"{file} holds no JSON object")

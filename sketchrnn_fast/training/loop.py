@@ -20,7 +20,7 @@ from sketchrnn_fast.render import loss_curves
 from sketchrnn_fast.training import checkpoints
 from sketchrnn_fast.training.checkpoints import TrainingState
 from sketchrnn_fast.training.display import Display
-from sketchrnn_fast.training.evaluation import evaluate
+from sketchrnn_fast.training.evaluation import Evaluation, evaluate
 from sketchrnn_fast.training.metrics import FILE, Metrics
 from sketchrnn_fast.training.optimiser import Optimiser
 from sketchrnn_fast.training.schedules import kl_weight, learning_rate
@@ -44,10 +44,12 @@ class Result:
     Attributes:
         state: steps done, best validation cost.
         log_root: where its checkpoints, metrics and curves are.
+        steps: how many of the steps were done by this call.
     """
 
     state: TrainingState
     log_root: Path
+    steps: int
 
 
 def train(
@@ -88,6 +90,8 @@ def train(
     state = TrainingState()
     if resume:
         state = checkpoints.resume(log_root, model, optimiser)
+        check_same_data(log_root, model, splits)
+    first_step = state.step
 
     log_root.mkdir(parents=True, exist_ok=True)
     parameter_count = sum(parameter.numel() for parameter in model.parameters())
@@ -99,7 +103,7 @@ def train(
     finally:
         metrics.close()
     loss_curves(log_root / FILE, log_root / CURVES)
-    return Result(state, log_root)
+    return Result(state, log_root, state.step - first_step)
 
 
 def check_log_root(log_root: Path, resume: bool) -> None:
@@ -107,7 +111,7 @@ def check_log_root(log_root: Path, resume: bool) -> None:
     for folder in (log_root, *log_root.parents):
         if folder.exists() and not folder.is_dir():
             raise TrainingError(f"log_root is {log_root}, but {folder} is a file, not a folder")
-    if not resume and (log_root / checkpoints.FOLDER).exists():
+    if not resume and (log_root / checkpoints.FOLDER / "last").exists():
         raise TrainingError(
             f"log_root {log_root} holds a run already; add --resume_training to go on with it, or "
             "choose another log_root"
@@ -137,12 +141,22 @@ def check_resumable(log_root: Path, model_config: ModelConfig, train_config: Tra
                 )
 
 
+def check_same_data(log_root: Path, model: SketchRNN, splits: Splits) -> None:
+    """Refuse to resume a run with data of another scale factor."""
+    of_run, of_data = float(model.scale_factor), float(torch.tensor(splits.scale_factor))
+    if of_run != of_data:
+        raise TrainingError(
+            f"the data has the scale factor {of_data:g}, but the run in {log_root} was made with "
+            f"{of_run:g}: this is not the data that it was started on"
+        )
+
+
 def build_model(
     model_config: ModelConfig, train_config: TrainConfig, splits: Splits, device: str
 ) -> SketchRNN:
     """A new model with the weights of the run's seed and the scale factor of its data."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(train_config.seed, 0, Place.INITIALISATION))
+        torch.default_generator.manual_seed(derive_seed(train_config.seed, 0, Place.INITIALISATION))
         model = SketchRNN(model_config)
     model.scale_factor.fill_(splits.scale_factor)
     return model.to(device)
@@ -208,7 +222,7 @@ class _Run:
             raise TrainingError(
                 f"the loss became {cost} by step {step + 1} (reconstruction "
                 f"{float(losses.reconstruction.detach())}, kl {float(losses.kl.detach())}); the "
-                f"last checkpoint in {self.log_root} is from before"
+                f"last checkpoint in {self.log_root}, if there is one, is from before"
             )
         record: dict[str, Any] = {
             "step": step + 1,
@@ -226,19 +240,32 @@ class _Run:
 
     def evaluate_and_save(self) -> None:
         """Evaluate on valid, and on test after an improvement; save the last and the best."""
-        cost = self.evaluate_split("valid")
+        self.check_weights()
         best = self.state.best_cost
-        is_best = math.isfinite(cost) and (best is None or cost < best)
-        if is_best:
-            self.state = replace(self.state, best_cost=cost, best_step=self.state.step)
-            self.metrics.write_best(self.state.step, cost)
+        valid = self.evaluate_split("valid")
+        if best is None or valid.cost < best:
+            self.state = replace(self.state, best_cost=valid.cost, best_step=self.state.step)
+            self.metrics.write_best(self.state.step, valid)
             self.evaluate_split("test")
         checkpoints.save(self.log_root, self.model, self.config, self.optimiser, self.state)
 
-    def evaluate_split(self, split: str) -> float:
+    def check_weights(self) -> None:
+        for name, parameter in self.model.named_parameters():
+            if not bool(torch.isfinite(parameter).all()):
+                raise TrainingError(
+                    f"{name} is no longer finite after step {self.state.step}; the last "
+                    f"checkpoint in {self.log_root}, if there is one, is from before"
+                )
+
+    def evaluate_split(self, split: str) -> Evaluation:
         start = time.perf_counter()
         step = self.state.step
         result = evaluate(self.model, getattr(self.splits, split), self.config, step)
+        if not math.isfinite(result.cost):
+            raise TrainingError(
+                f"the cost of {split} is {result.cost} after step {step}; the last checkpoint in "
+                f"{self.log_root}, if there is one, is from before"
+            )
         record = {
             "step": step,
             "split": split,
@@ -249,4 +276,4 @@ class _Run:
         best = self.state.best_cost
         is_best = split == "valid" and (best is None or result.cost < best)
         self.display.evaluation(record, is_best)
-        return result.cost
+        return result

@@ -9,6 +9,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from sketchrnn_fast.files import write_atomically
+from sketchrnn_fast.training.evaluation import Evaluation
 
 FILE = "metrics.jsonl"
 
@@ -55,31 +56,41 @@ class Metrics:
 
     def write(self, record: dict[str, Any]) -> None:
         """Write one record: at least step, split, cost, reconstruction and kl."""
-        self._lines.write(json.dumps(record) + "\n")
+        self._lines.write(json.dumps(record, allow_nan=False) + "\n")
         self._lines.flush()
         for tag, name in _TAGS[record["split"]].items():
             if record.get(name) is not None:
                 self._events.add_scalar(tag, record[name], record["step"])
 
-    def write_best(self, step: int, cost: float) -> None:
-        """Note a new best validation cost under Magenta's tag."""
-        self._events.add_scalar("Best_Valid_Cost", cost, step)
+    def write_best(self, step: int, valid: Evaluation) -> None:
+        """Note the original's figure of a new best evaluation under its tag."""
+        if valid.magenta_cost is not None:
+            self._events.add_scalar("Best_Valid_Cost", valid.magenta_cost, step)
 
     def close(self) -> None:
         self._lines.close()
         self._events.close()
 
 
+def _step_of(line: str) -> int:
+    """The step of a record; -1 if the line is none."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return -1
+    if not isinstance(record, dict) or record.get("split") not in _TAGS:
+        return -1
+    figures = [record.get(name) for name in ("cost", "reconstruction", "kl")]
+    if not all(isinstance(figure, int | float) for figure in figures):
+        return -1
+    step = record.get("step")
+    return step if isinstance(step, int) else -1
+
+
 def cut_back(file: Path, step: int) -> None:
-    """Remove the records after `step`, and a last line that was not written whole."""
+    """Remove the records after `step`, and lines that are no record, such as one cut short."""
     if not file.exists():
         return
-    kept = []
-    for line in file.read_text(encoding="utf-8").splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict) and record.get("step", 0) <= step:
-            kept.append(line + "\n")
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    kept = [line + "\n" for line in lines if 0 <= _step_of(line) <= step]
     write_atomically(file, "".join(kept).encode())

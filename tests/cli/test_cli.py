@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -110,6 +111,46 @@ def test_sample_writes_a_grid(
     assert head.startswith(b"<svg" if suffix == ".svg" else b"\x89PNG")
 
 
+def test_a_model_of_short_sketches_is_shown_the_short_ones(
+    command, data_dir: Path, tmp_path: Path
+) -> None:
+    log_root, out = tmp_path / "run", tmp_path / "grid.svg"
+    hparams = "data_set=[polygons.npz],batch_size=4,num_steps=1,max_seq_len=6"
+    places = ("--data_dir", data_dir)
+    arguments = ("train", *TINY, *places, "--log_root", log_root, "--hparams", hparams)
+    assert command(*arguments)[0] == 0
+    for arguments in (("evaluate", log_root), ("sample", log_root, "--z=data", "--count=2")):
+        extra = ("--out", out) if arguments[0] == "sample" else ()
+        code, printed, err = command(*arguments, *places, *extra)
+        assert (code, err) == (0, "")
+        assert re.search(r"left out: \d+ sketches of more than 6 points", printed)
+
+
+def test_resuming_takes_the_forms_of_absl_and_says_when_there_is_nothing_to_do(
+    command, trained: Path, data_dir: Path
+) -> None:
+    arguments = ("--log_root", trained, "--data_dir", data_dir, "--num_steps=1")
+    code, out, _ = command("train", "--resume_training=true", *arguments)
+    assert code == 0
+    assert "nothing to do: the run has" in out
+    code, _, err = command("train", "--resume_training=false", *arguments)
+    assert code == 2
+    assert "holds a run already" in err
+
+
+def test_figures_can_go_to_a_device_and_through_a_link(
+    command, trained: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    target, link = tmp_path / "figures.json", tmp_path / "link.json"
+    link.symlink_to(target)
+    for path in (link, Path("/dev/null")):
+        code, _, err = command("evaluate", trained, "--data_dir", data_dir, "--json", path)
+        assert (code, err) == (0, "")
+    assert link.is_symlink()
+    assert json.loads(target.read_text())["sketches"] == 10
+    assert Path("/dev/null").is_char_device()
+
+
 def test_the_same_seed_draws_the_same_grid(command, trained: Path, tmp_path: Path) -> None:
     grids = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
@@ -147,7 +188,8 @@ def test_info_tells_versions_and_backends(command) -> None:
         (["--batch_size", "41"], "the train split has 40 sketches and batch_size is 41"),
         (["--log_root", "text.npz"], "is a file, not a folder"),
         (["--resume_training"], "does not exist"),
-        (["--device", "abacus"], "the device abacus cannot be used here"),
+        (["--device", "abacus"], "device is 'abacus'; it takes auto, cpu, cuda"),
+        (["--device", "cpu:x"], "the device cpu:x cannot be used here"),
     ],
 )
 def test_bad_input_to_train_ends_in_one_sentence(
@@ -176,6 +218,9 @@ def test_bad_input_to_train_ends_in_one_sentence(
     ("arguments", "message"),
     [
         (["--out", "grid.gif"], ".svg"),
+        (["--out", "nowhere/grid.svg"], "there is no folder nowhere"),
+        (["--out", "/"], "ends in no suffix"),
+        (["--temperature", "inf"], "temperature is inf; it must be finite"),
         (["--mode", "python"], "mode is 'python'; it takes magenta or js"),
         (["--z", "nothing"], "z is 'nothing'; it takes prior or data"),
         (["--z", "data", "--split", "all"], "split is 'all'; it takes train, valid, test"),

@@ -30,7 +30,7 @@ def run(polygons_folder: Path, tmp_path: Path) -> Callable[..., Result]:
 
     def train_tiny(log_root: Path = tmp_path / "run", **arguments: Any) -> Result:
         options = {"data_dir": polygons_folder, "resume": False}
-        for name in ("resume", "max_seq_len"):
+        for name in ("resume", "max_seq_len", "data_dir"):
             if name in arguments:
                 options[name] = arguments.pop(name)
         model = {name: arguments.pop(name) for name in list(arguments) if hasattr(MODEL, name)}

@@ -65,7 +65,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints, "save_file", full_disk)
+    monkeypatch.setattr(checkpoints, "serialise", full_disk)
     with pytest.raises(OSError, match="No space left"):
         save(2, best_step=2)
     folder = tmp_path / "checkpoints"
@@ -98,6 +98,18 @@ def reshape_weight(folder: Path) -> None:
     save_file(tensors, folder / "model.safetensors")
 
 
+def retype_weight(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors["output.linear.bias"] = tensors["output.linear.bias"].double()
+    save_file(tensors, folder / "model.safetensors")
+
+
+def poison_weight(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors["output.linear.bias"][1] = float("nan")
+    save_file(tensors, folder / "model.safetensors")
+
+
 def drop_weight(folder: Path) -> None:
     tensors = load_file(folder / "model.safetensors")
     del tensors["output.linear.bias"]
@@ -117,6 +129,28 @@ def list_json(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(["enc_model", "dec_model"]))
 
 
+def deep_json(folder: Path) -> None:
+    (folder / "config.json").write_text("[" * 100_000)
+
+
+def change_model(folder: Path, **fields: object) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["model"].update(fields)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def huge_model(folder: Path) -> None:
+    change_model(folder, dec_rnn_size=2**20)
+
+
+def huger_model(folder: Path) -> None:
+    change_model(folder, dec_rnn_size=10**12)
+
+
+def huge_number(folder: Path) -> None:
+    change_model(folder, recurrent_dropout_prob=10**400)
+
+
 def foreign_cell(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps({"model": {"enc_model": "gru"}}))
 
@@ -128,9 +162,18 @@ def no_config(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
+        (retype_weight, "has torch.float64 .* for output.linear.bias"),
+        (poison_weight, "has values in output.linear.bias that are not finite"),
+        (deep_json, "config.json is no JSON"),
+        (huge_model, r"has torch.float32 .* for .*; the model takes torch.float32"),
+        (huger_model, "dec_rnn_size is 1000000000000; it must lie between 1 and 1048576"),
+        (huge_number, "recurrent_dropout_prob is 1000"),
         (damage_weights, "model.safetensors is damaged or no safetensors file"),
         (cut_weights, "model.safetensors is damaged or no safetensors file"),
-        (reshape_weight, r"has shape \[3\] for output.linear.bias; the model takes \[15\]"),
+        (
+            reshape_weight,
+            r"has torch.float32 \[3\] for output.linear.bias; the model takes torch.float32 \[15\]",
+        ),
         (drop_weight, "has nothing for output.linear.bias"),
         (add_weight, "has foreign, which the model does not know"),
         (break_json, "config.json is no JSON"),
@@ -162,3 +205,53 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
         load_model(tmp_path)
     with pytest.raises(CheckpointError, match="does not exist"):
         load_model(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"step": "x"},
+        {"step": -5},
+        {"step": True},
+        {"step": 3, "best_cost": "a"},
+        {"step": 3, "best_cost": float("nan")},
+        {"step": 3, "best_cost": 1.0, "best_step": 4},
+        {},
+    ],
+)
+def test_a_damaged_state_of_training_is_refused(
+    state: dict[str, object], model: SketchRNN, save: Callable[..., Path], tmp_path: Path
+) -> None:
+    (save(3) / "training_state.json").write_text(json.dumps(state))
+    with pytest.raises(CheckpointError, match=r"training_state.json has step .*; it takes whole"):
+        checkpoints.resume(tmp_path, model, Optimiser(model.parameters(), 1.0))
+
+
+def test_a_kill_before_last_is_replaced_leaves_the_run_where_it_was(
+    save: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(1, best_step=1)
+    write = checkpoints.write_atomically
+
+    def killed(path: Path, content: bytes) -> None:
+        if path.name == "last":
+            raise KeyboardInterrupt
+        write(path, content)
+
+    monkeypatch.setattr(checkpoints, "write_atomically", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save(2, best_step=2)
+    assert checkpoints.find(tmp_path, "last").name == "step-1"
+    assert checkpoints.find(tmp_path, "best").name == "step-2"
+    monkeypatch.setattr(checkpoints, "write_atomically", write)
+    save(2, best_step=2)
+    assert checkpoints.find(tmp_path, "last").name == "step-2"
+
+
+def test_what_a_kill_left_half_written_is_swept_away(
+    save: Callable[..., Path], tmp_path: Path
+) -> None:
+    left_behind = tmp_path / "checkpoints" / ".partial-step-7"
+    left_behind.mkdir(parents=True)
+    save(8)
+    assert not left_behind.exists()

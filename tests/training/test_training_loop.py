@@ -10,13 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from drawings import TINY_MODEL, polygon
+from drawings import TINY_MODEL, polygon, write_polygons
 from numpy.typing import NDArray
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sketchrnn_fast import generation
 from sketchrnn_fast.config import ModelConfig, TrainConfig
-from sketchrnn_fast.data import DatasetError, SketchDataset, batch, normalizing_scale_factor
+from sketchrnn_fast.data import (
+    DatasetError,
+    SketchDataset,
+    normalizing_scale_factor,
+    random_batch,
+)
 from sketchrnn_fast.nn import SketchRNN
 from sketchrnn_fast.training import (
     Optimiser,
@@ -156,6 +161,39 @@ def test_other_hyper_parameters_are_refused_on_resuming(run: Run) -> None:
         run(resume=True, dec_rnn_size=17)
 
 
+def test_other_data_is_refused_on_resuming(run: Run, tmp_path: Path) -> None:
+    run()
+    write_polygons(tmp_path / "polygons.npz", train=41)
+    with pytest.raises(TrainingError, match="this is not the data that it was started on"):
+        run(resume=True, num_steps=9, data_dir=tmp_path)
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_can_be_started_again(
+    run: Run, tmp_path: Path
+) -> None:
+    run(tmp_path / "whole")
+    (tmp_path / "killed" / "checkpoints" / ".partial-step-3").mkdir(parents=True)
+    (tmp_path / "killed" / "metrics.jsonl").write_text(
+        '{"step": 2, "split": "train", "cost": 1, "reconstruction": 1, "kl": 1}\n'
+    )
+    run(tmp_path / "killed")
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_odd_lines_in_the_metrics_do_not_stop_a_resumed_run(run: Run, tmp_path: Path) -> None:
+    run(tmp_path / "whole", num_steps=6)
+    run(tmp_path / "parts", num_steps=3)
+    with (tmp_path / "parts" / "metrics.jsonl").open("ab") as file:
+        file.write(b'{"step": "x"}\n{"step": 1}\n[1]\n\xff\n{"step": 2, "split": "train"}\n')
+    run(tmp_path / "parts", num_steps=6, resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_finished_run_is_left_as_it_is(run: Run) -> None:
+    assert run().steps == 6
+    assert run(resume=True).steps == 0
+
+
 def test_fewer_sketches_than_a_batch_are_refused(run: Run, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="the train split has 40 sketches and batch_size is 41"):
         run(batch_size=41)
@@ -164,7 +202,16 @@ def test_fewer_sketches_than_a_batch_are_refused(run: Run, tmp_path: Path) -> No
 
 def test_a_loss_that_is_not_finite_stops_the_run(run: Run) -> None:
     with pytest.raises(TrainingError, match="the loss became nan"):
-        run(num_steps=40, save_every=100, learning_rate=1e30)
+        run(num_steps=40, save_every=100, learning_rate=1e38, grad_clip=1e30)
+
+
+def test_weights_that_are_not_finite_are_not_saved(run: Run, tmp_path: Path) -> None:
+    run(num_steps=3)
+    before = weights(tmp_path / "run")
+    with pytest.raises(TrainingError, match="is no longer finite after step 3"):
+        run(tmp_path / "other", num_steps=6, learning_rate=1e38, grad_clip=1e30)
+    assert not (tmp_path / "other" / "checkpoints").exists()
+    assert all(torch.isfinite(tensor).all() for tensor in before.values())
 
 
 def test_training_on_real_drawings_brings_the_validation_loss_down(
@@ -196,15 +243,16 @@ def first_cost(model_config: ModelConfig, config: TrainConfig, data_dir: Path) -
 
 
 def test_a_model_can_learn_eight_drawings_by_heart() -> None:
-    """Overfitting: the decoder draws them again from their z, end of sketch included.
+    """Overfitting: the decoder draws each again from its z, end of sketch included.
 
-    One of the eight may fail: the 1e-6 in the density stops the gradient of a point that a sharp
-    Gaussian has come to miss (quirk 21 of the original).
+    The scale of the drawings is varied by a tenth, as augmentation does: exact repetition would
+    make the Gaussians so sharp that the 1e-6 in the density stops the gradient of every point
+    that they miss (quirk 21 of the original).
     """
     sketches = [polygon(3 + index % 6, 10.0, index * np.pi / 4) for index in range(8)]
     scale = float(normalizing_scale_factor(np.concatenate(sketches)))
     dataset = SketchDataset.from_sketches(sketches, scale_factor=scale)
-    torch.manual_seed(2)
+    torch.manual_seed(3)
     model = SketchRNN(
         ModelConfig(
             enc_model="layer_norm",
@@ -219,23 +267,27 @@ def test_a_model_can_learn_eight_drawings_by_heart() -> None:
     )
     model.scale_factor.fill_(scale)
     optimiser = Optimiser(model.parameters(), 1.0)
-    everything = batch(dataset, range(8), 10)
-    strokes, lengths = map(torch.from_numpy, (everything.strokes, everything.lengths))
-    for step in range(900):
+    for step in range(600):
+        batch = random_batch(
+            dataset, 8, 10, seed=step, random_scale_factor=0.1, augment_stroke_prob=0.0
+        )
+        strokes, lengths = torch.from_numpy(batch.strokes), torch.from_numpy(batch.lengths)
         losses = model.loss(strokes, lengths, kl_weight=0.0, noise=torch.zeros(8, 8))
         losses.total.backward()
-        optimiser.step(0.004 * 0.998**step)
-    # In nats, over B · T rows of which 60 % are points: a density of e⁶ and more at each point.
-    assert losses.offset.item() < -4.0
+        optimiser.step(0.01 * 0.997**step)
+    # Nats, over B · T rows of which 60 % are points: a density of e³ at each point. The entropy of
+    # the varied scale allows no more.
+    assert losses.offset.item() < -1.7
     assert losses.pen.item() < 0.05
     originals = [dataset[index] * np.array([scale, scale, 1], np.float32) for index in range(8)]
     drawn = generation.sample(model, 8, z=generation.encode(model, originals), greedy=True)
-    assert sum(is_copy(one, other) for one, other in zip(originals, drawn, strict=True)) >= 7
+    for original, copy in zip(originals, drawn, strict=True):
+        assert is_copy(original, copy)
 
 
 def is_copy(original: NDArray[np.float32], copy: NDArray[np.float32]) -> bool:
-    """The same pen states, and no point farther off than 2 % of the drawing's extent."""
+    """The same pen states, and no point farther off than a tenth of the drawing's extent."""
     if len(copy) != len(original) or not np.array_equal(copy[:, 2], original[:, 2]):
         return False
     path, other = (np.cumsum(sketch[:, :2], axis=0) for sketch in (original, copy))
-    return bool(np.abs(path - other).max() < 0.02 * np.ptp(path))
+    return bool(np.abs(path - other).max() < 0.1 * np.ptp(path))
