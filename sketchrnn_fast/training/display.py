@@ -29,7 +29,7 @@ class Display:
             TextColumn("{task.fields[figures]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
-            TimeRemainingColumn(elapsed_when_finished=True),
+            TimeRemainingColumn(),
             console=console,
             disable=not console.is_terminal,
         )
