@@ -203,7 +203,12 @@ class RecurrentOp:
         options: Options,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Check the arguments, choose the backend, and run the op."""
-        self._check(x, weights, state, static_input, lengths, seed, options)
+        width = _check_input(self.name, x, static_input)
+        self._check_weights(x, static_input, width, weights)
+        if state is not None:
+            self._check_state(x.shape[1], weights, state)
+        _check_lengths(self.name, x, lengths)
+        _check_dropout(self.name, x, seed, options.keep_prob)
         if state is None:
             state = tuple(part.zero_() for part in self._empty_state(x, weights))
         tensors = (x, *weights, *state, *([] if static_input is None else [static_input]))
@@ -222,31 +227,10 @@ class RecurrentOp:
         hidden, *final, _ = results
         return hidden, tuple(final)
 
-    def _check(
-        self,
-        x: Tensor,
-        weights: Any,
-        state: tuple[Tensor, ...] | None,
-        static_input: Tensor | None,
-        lengths: Tensor | None,
-        seed: Tensor | None,
-        options: Options,
+    def _check_weights(
+        self, x: Tensor, static_input: Tensor | None, width: int, weights: Any
     ) -> None:
         name = self.name
-        if x.dim() != 3 or x.shape[0] < 1:
-            raise ValueError(
-                f"{name}: x has shape {_shape(x)}; it takes [T, B, X] with at least one step"
-            )
-        if not x.is_floating_point():
-            raise TypeError(f"{name}: x is {x.dtype}; it takes a floating-point tensor")
-        rows, width = x.shape[1], x.shape[2]
-        if static_input is not None:
-            if static_input.dim() != 2 or static_input.shape[0] != rows:
-                raise ValueError(
-                    f"{name}: static_input has shape {_shape(static_input)}; "
-                    f"it takes [B, S] with B = {rows} as x has"
-                )
-            width += static_input.shape[1]
         if weights.w_xh.shape[0] != width:
             raise ValueError(
                 f"{name}: the input is {width} wide (x and static_input together), "
@@ -260,45 +244,65 @@ class RecurrentOp:
                     f"{name}: {field} has shape {_shape(weight)}; "
                     f"with {width} inputs and w_hh {_shape(weights.w_hh)} it takes {list(shape)}"
                 )
-        if state is not None:
-            widths = self.state_widths(weights)
-            expected = [(rows, part_width) for part_width in widths]
-            if [tuple(part.shape) for part in state] != expected:
-                raise ValueError(
-                    f"{name}: the state ({', '.join(self.state_names)}) has shapes "
-                    f"{', '.join(_shape(part) for part in state)}; "
-                    f"it takes {', '.join(str(list(shape)) for shape in expected)}"
-                )
         for tensor in (*weights, *([] if static_input is None else [static_input])):
             if tensor.dtype != x.dtype or tensor.device != x.device:
                 raise TypeError(
                     f"{name}: x is {x.dtype} on {x.device}, but a weight or static_input is "
                     f"{tensor.dtype} on {tensor.device}; they must agree"
                 )
-        if lengths is not None and (
-            lengths.dtype != torch.int64
-            or tuple(lengths.shape) != (rows,)
-            or lengths.device != x.device
-        ):
+
+    def _check_state(self, rows: int, weights: Any, state: tuple[Tensor, ...]) -> None:
+        expected = [(rows, width) for width in self.state_widths(weights)]
+        if [tuple(part.shape) for part in state] != expected:
             raise ValueError(
-                f"{name}: lengths is {lengths.dtype} {_shape(lengths)} on {lengths.device}; "
-                f"it takes int64 [{rows}] on {x.device}"
+                f"{self.name}: the state ({', '.join(self.state_names)}) has shapes "
+                f"{', '.join(_shape(part) for part in state)}; "
+                f"it takes {', '.join(str(list(shape)) for shape in expected)}"
             )
-        if not 0.0 < options.keep_prob <= 1.0:
-            raise ValueError(
-                f"{name}: keep_prob is {options.keep_prob}; it takes a probability to keep, "
-                "above 0 and up to 1"
-            )
-        if options.keep_prob < 1.0 and (
-            seed is None
-            or seed.dtype != torch.int64
-            or seed.numel() != 1
-            or seed.device != x.device
-        ):
-            raise ValueError(
-                f"{name}: keep_prob is {options.keep_prob}, so dropout needs a seed: an int64 "
-                f"tensor of one element on {x.device}"
-            )
+
+
+def _check_input(name: str, x: Tensor, static_input: Tensor | None) -> int:
+    """Check x and static_input; gives their width together."""
+    if x.dim() != 3 or x.shape[0] < 1:
+        raise ValueError(
+            f"{name}: x has shape {_shape(x)}; it takes [T, B, X] with at least one step"
+        )
+    if not x.is_floating_point():
+        raise TypeError(f"{name}: x is {x.dtype}; it takes a floating-point tensor")
+    if static_input is None:
+        return x.shape[2]
+    if static_input.dim() != 2 or static_input.shape[0] != x.shape[1]:
+        raise ValueError(
+            f"{name}: static_input has shape {_shape(static_input)}; "
+            f"it takes [B, S] with B = {x.shape[1]} as x has"
+        )
+    return x.shape[2] + static_input.shape[1]
+
+
+def _check_lengths(name: str, x: Tensor, lengths: Tensor | None) -> None:
+    if lengths is not None and (
+        lengths.dtype != torch.int64
+        or tuple(lengths.shape) != (x.shape[1],)
+        or lengths.device != x.device
+    ):
+        raise ValueError(
+            f"{name}: lengths is {lengths.dtype} {_shape(lengths)} on {lengths.device}; "
+            f"it takes int64 [{x.shape[1]}] on {x.device}"
+        )
+
+
+def _check_dropout(name: str, x: Tensor, seed: Tensor | None, keep_prob: float) -> None:
+    if not 0.0 < keep_prob <= 1.0:
+        raise ValueError(
+            f"{name}: keep_prob is {keep_prob}; it takes a probability to keep, above 0 and up to 1"
+        )
+    if keep_prob < 1.0 and (
+        seed is None or seed.dtype != torch.int64 or seed.numel() != 1 or seed.device != x.device
+    ):
+        raise ValueError(
+            f"{name}: keep_prob is {keep_prob}, so dropout needs a seed: an int64 "
+            f"tensor of one element on {x.device}"
+        )
 
 
 def _check_length_values(name: str, lengths: Tensor | None, time_steps: int) -> None:
