@@ -41,6 +41,10 @@ def check_can_write(path: Path) -> None:
     Raises:
         UserError: the path is a folder, or its folder does not exist.
     """
+    try:
+        path.resolve().exists()
+    except (OSError, RuntimeError) as error:  # a link onto itself
+        raise UserError(f"{path} cannot be written: {error}") from None
     if path.is_dir():
         raise UserError(f"{path} is a folder; a file is written there")
     if not path.parent.is_dir():

@@ -49,15 +49,10 @@ def assert_close(
     dtype: torch.dtype,
     kind: str = "value",
     what: str = "result",
-    error_of_expected: float = 0.0,
 ) -> None:
-    """Fail unless the relative error is within the table's tolerance; NaN and inf fail.
-
-    Where the expected numbers are float32 themselves, `error_of_expected` is their own relative
-    error, measured against float64; it is granted on top.
-    """
+    """Fail unless the relative error is within the table's tolerance; NaN and inf fail."""
     error = relative_error(result, expected)
-    tolerance = TOLERANCES[dtype, kind] + error_of_expected
+    tolerance = TOLERANCES[dtype, kind]
     assert error <= tolerance, f"{what}: relative error {error:.2e}, tolerance {tolerance:.0e}"
 
 

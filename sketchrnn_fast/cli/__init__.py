@@ -36,6 +36,7 @@ app = typer.Typer(
     help="Train Sketch-RNN, evaluate it, and draw with it.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # plain help: rich's tables cut long names in a narrow terminal
     pretty_exceptions_enable=False,
     context_settings={"token_normalize_func": _hyphens},
 )

@@ -18,7 +18,9 @@ def evaluate(
     ] = None,
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
     batch_size: Annotated[int | None, typer.Option(help="That of the training run.", min=1)] = None,
-    seed: Annotated[int, typer.Option(help="Governs the draws of z.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="Governs the draws of z; that of the training run.")
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write the figures to this file.")
     ] = None,
@@ -41,11 +43,17 @@ def evaluate(
         check_can_write(json_file)
     folder = checkpoints.find(model)
     _, config = checkpoints.read_config(folder)
-    config = replace(config, seed=seed, batch_size=batch_size or config.batch_size)
+    config = replace(
+        config,
+        seed=config.seed if seed is None else seed,
+        batch_size=batch_size or config.batch_size,
+    )
+    has_state = (folder / checkpoints.STATE).is_file()
+    step = checkpoints.read_state(folder).step if has_state else 0
     network = checkpoints.load_model(folder).to(choose_device(device))
     names = config.data_set if data_set is None else tuple(data_set.split(","))
     dataset = load_split(network, names, data_dir, split)
-    result = run(network, dataset, config)
+    result = run(network, dataset, config, step)
 
     table = Table(title=f"{model} on {result.sketches} sketches of {','.join(names)}, {split}")
     table.add_column("figure")

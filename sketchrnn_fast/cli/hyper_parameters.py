@@ -24,20 +24,16 @@ def with_hyper_parameters(command: Callable[..., None]) -> Callable[..., None]:
 
     The command receives the values that were given, by name, as its argument `given`.
     """
-    options = [
-        _option(
-            "hparams", str | None, r"""Magenta's form: "name=value,name=\[value,value]".""", "Run"
-        )
-    ]
+    magenta = """Magenta's form: "name=value,name=[value,value]"."""
+    options = [_option("hparams", str | None, magenta)]
     types = field_types()
     for config in (ModelConfig, TrainConfig):
-        panel = "Model" if config is ModelConfig else "Training"
         for field in dataclasses.fields(config):
             is_list = types[field.name] is tuple
             default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
             text = f"{field.metadata['help']} ({'comma-separated; ' if is_list else ''}{default})"
             kind: Any = (str if is_list else types[field.name]) | None
-            options.append(_option(field.name, kind, text, panel))
+            options.append(_option(field.name, kind, text))
 
     @functools.wraps(command)
     def run(**arguments: Any) -> None:
@@ -54,10 +50,10 @@ def with_hyper_parameters(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _option(name: str, kind: Any, text: str, panel: str) -> inspect.Parameter:
+def _option(name: str, kind: Any, text: str) -> inspect.Parameter:
     flag = name.replace("_", "-")
     declaration = f"--{flag}/--no-{flag}" if kind == (bool | None) else f"--{flag}"
-    option = typer.Option(declaration, help=text, rich_help_panel=panel)
+    option = typer.Option(declaration, help=text)
     keyword_only = inspect.Parameter.KEYWORD_ONLY
     return inspect.Parameter(name, keyword_only, default=None, annotation=Annotated[kind, option])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def info() -> None:
-    """Print versions, what this machine has, and which backends can run here."""
+    """Print versions, the machine, and the backends."""
     import platform
 
     import torch

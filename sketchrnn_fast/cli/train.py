@@ -49,15 +49,23 @@ def train(
             values.update(to_json(saved))
     values.update(given)
     model_config, train_config = split_hparams(values)
-    result = run(
-        model_config,
-        train_config,
-        log_root,
-        data_dir=data_dir,
-        resume=resume_training,
-        max_seq_len=values.get("max_seq_len"),
-        device=chosen,
-    )
+    try:
+        result = run(
+            model_config,
+            train_config,
+            log_root,
+            data_dir=data_dir,
+            resume=resume_training,
+            max_seq_len=values.get("max_seq_len"),
+            device=chosen,
+        )
+    except KeyboardInterrupt:
+        typer.echo(
+            f"stopped; what was saved is in {log_root / checkpoints.FOLDER}, and the same command "
+            "with --resume_training goes on from there",
+            err=True,
+        )
+        raise typer.Exit(130) from None
     state = result.state
     if result.steps == 0:
         typer.echo(

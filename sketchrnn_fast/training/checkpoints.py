@@ -85,8 +85,11 @@ def save(
         for file in partial.iterdir():
             sync(file)
         sync(partial)
-        _remove(final)
+        replaced = folder / f".partial-replaced-{state.step}"
+        if final.exists():
+            final.rename(replaced)
         partial.rename(final)
+        _remove(replaced)
     except BaseException:
         _remove(partial)
         raise
@@ -123,7 +126,7 @@ def resume(log_root: Path, model: SketchRNN, optimiser: Optimiser) -> TrainingSt
         CheckpointError: there is none, or it is damaged or of another model.
     """
     folder = find(log_root, "last")
-    state = _read_state(folder / STATE)
+    state = read_state(folder)
     _load_weights(model, folder)
     moments = _read_tensors(folder / OPTIMISER)
     expected = _moments(model, optimiser)
@@ -134,17 +137,23 @@ def resume(log_root: Path, model: SketchRNN, optimiser: Optimiser) -> TrainingSt
     return state
 
 
-def _read_state(file: Path) -> TrainingState:
+def read_state(folder: Path) -> TrainingState:
+    """Where the run stood at a checkpoint.
+
+    Raises:
+        CheckpointError: that is missing, damaged, or not of this checkpoint.
+    """
+    file = folder / STATE
     values = _read_json(file)
     step, cost, best = (values.get(name) for name in ("step", "best_cost", "best_step"))
     if not (
-        (type(step) is int and step >= 0)
+        (type(step) is int and folder.name == f"step-{step}")
         and (cost is None or (type(cost) is float and math.isfinite(cost)))
         and (best is None or (type(best) is int and 0 <= best <= step))
     ):
         raise CheckpointError(
             f"{file} has step {step!r}, best_cost {cost!r} and best_step {best!r}; it takes whole "
-            "numbers of steps and a finite cost"
+            "numbers of steps, the first as in the folder's name, and a finite cost"
         )
     return TrainingState(step, cost, best)
 
@@ -160,9 +169,10 @@ def find(path: str | os.PathLike[str], pointer: str | None = None) -> Path:
         file = root / FOLDER / name
         if file.is_file():
             target = root / FOLDER / file.read_text(encoding="utf-8", errors="replace").strip()
-            if target.parent != root / FOLDER or not (target / MODEL).is_file():
+            if (target / MODEL).is_file() and target.parent == root / FOLDER:
+                return target
+            if pointer or target.parent != root / FOLDER:
                 raise CheckpointError(f"{file} names no checkpoint beside it")
-            return target
     wanted = f"{FOLDER}/{pointer}" if pointer else f"{MODEL} nor {FOLDER}/best"
     raise CheckpointError(f"{root} holds no {'' if pointer else 'model: neither '}{wanted}")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -14,6 +15,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 
 class Display:
@@ -26,17 +28,19 @@ class Display:
             TextColumn("step"),
             MofNCompleteColumn(),
             BarColumn(bar_width=None),
-            TextColumn("{task.fields[figures]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
             console=console,
-            disable=not console.is_terminal,
         )
-        self._task = self._progress.add_task("", total=total, completed=step, figures="")
+        self._task = self._progress.add_task("", total=total, completed=step)
+        self._figures = Text()
+        # The figures have a line of their own, so that a narrow terminal shows all of both.
+        self._live = Live(Group(self._progress, self._figures), console=console)
 
     def __enter__(self) -> Display:
-        self._progress.start()
+        if self._console.is_terminal:
+            self._live.start()
         return self
 
     def __exit__(
@@ -45,7 +49,8 @@ class Display:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        if self._console.is_terminal:
+            self._live.stop()
 
     def advance(self, step: int) -> None:
         """A step was done."""
@@ -59,7 +64,7 @@ class Display:
             f"kl weight {record['kl_weight']:.4f}  {record['sketches_per_second']:.0f} sketches/s"
         )
         if self._console.is_terminal:
-            self._progress.update(self._task, figures=figures)
+            self._figures.plain = figures
         else:
             self._print(f"step {record['step']}/{self._total}  {figures}")
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from sketchrnn_fast.config import ModelConfig, TrainConfig
 from sketchrnn_fast.data import DatasetError, Splits, load, random_batch
 from sketchrnn_fast.errors import UserError
+from sketchrnn_fast.files import check_can_write
 from sketchrnn_fast.nn import Losses, SketchRNN
 from sketchrnn_fast.philox import derive_seed
 from sketchrnn_fast.render import loss_curves
@@ -94,6 +95,7 @@ def train(
     first_step = state.step
 
     log_root.mkdir(parents=True, exist_ok=True)
+    check_can_write(log_root / CURVES)
     parameter_count = sum(parameter.numel() for parameter in model.parameters())
     metrics = Metrics(log_root, state.step, parameter_count)
     try:
@@ -102,7 +104,6 @@ def train(
             state = run.to_the_end()
     finally:
         metrics.close()
-    loss_curves(log_root / FILE, log_root / CURVES)
     return Result(state, log_root, state.step - first_step)
 
 
@@ -157,7 +158,13 @@ def build_model(
     """A new model with the weights of the run's seed and the scale factor of its data."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(train_config.seed, 0, Place.INITIALISATION))
-        model = SketchRNN(model_config)
+        try:
+            model = SketchRNN(model_config)
+        except RuntimeError as error:  # so torch says that memory cannot be had
+            raise TrainingError(
+                f"a model with dec_rnn_size {model_config.dec_rnn_size} and enc_rnn_size "
+                f"{model_config.enc_rnn_size} cannot be made here: {str(error).splitlines()[0]}"
+            ) from None
     model.scale_factor.fill_(splits.scale_factor)
     return model.to(device)
 
@@ -248,6 +255,7 @@ class _Run:
             self.metrics.write_best(self.state.step, valid)
             self.evaluate_split("test")
         checkpoints.save(self.log_root, self.model, self.config, self.optimiser, self.state)
+        loss_curves(self.log_root / FILE, self.log_root / CURVES)
 
     def check_weights(self) -> None:
         for name, parameter in self.model.named_parameters():

@@ -50,7 +50,7 @@ class Metrics:
         self.file = log_root / FILE
         cut_back(self.file, step)
         self._lines = self.file.open("a", encoding="utf-8")
-        self._events = SummaryWriter(str(log_root), purge_step=step + 1 if step else None)
+        self._events = SummaryWriter(str(log_root), purge_step=step + 1 if step else 0)
         if step == 0:
             self._events.add_scalar("Num_Trainable_Params", parameter_count, 0)
 
@@ -78,13 +78,13 @@ def _step_of(line: str) -> int:
         record = json.loads(line)
     except (ValueError, RecursionError):
         return -1
-    if not isinstance(record, dict) or record.get("split") not in _TAGS:
+    if not isinstance(record, dict) or record.get("split") not in list(_TAGS):
         return -1
     figures = [record.get(name) for name in ("cost", "reconstruction", "kl")]
     if not all(isinstance(figure, int | float) for figure in figures):
         return -1
     step = record.get("step")
-    return step if isinstance(step, int) else -1
+    return step if type(step) is int else -1
 
 
 def cut_back(file: Path, step: int) -> None:

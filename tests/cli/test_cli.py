@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from drawings import TINY_MODEL, write_polygons
 
 from sketchrnn_fast.cli import main
+from sketchrnn_fast.config import field_types
 
 TINY = [f"--{name}={value}" for name, value in TINY_MODEL.items()]
 
@@ -22,7 +24,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["sketchrnn-fast", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
+        monkeypatch.setenv("COLUMNS", os.environ.get("COLUMNS", "200"))
         with pytest.raises(SystemExit) as exit_:
             main()
         captured = capfd.readouterr()
@@ -65,15 +67,18 @@ def test_help_and_the_package_itself_import_neither_torch_nor_matplotlib() -> No
         assert done.stdout.strip() == "set()", statement
 
 
-def test_help_names_every_command_and_hyper_parameter(command) -> None:
+def test_help_names_every_command_and_hyper_parameter(
+    command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     code, out, _ = command("--help")
     assert code == 0
     for name in ("train", "evaluate", "sample", "info"):
         assert name in out
+    monkeypatch.setenv("COLUMNS", "80")
     code, out, _ = command("train", "--help")
     assert code == 0
-    for name in ("--data-dir", "--log-root", "--resume-training", "--hparams", "--dec-rnn-size"):
-        assert name in out
+    for name in ("data_dir", "log_root", "resume_training", "hparams", *field_types()):
+        assert f"--{name.replace('_', '-')}" in out
 
 
 def test_training_leaves_a_model_that_resumes(command, trained: Path, data_dir: Path) -> None:
@@ -149,6 +154,30 @@ def test_figures_can_go_to_a_device_and_through_a_link(
     assert link.is_symlink()
     assert json.loads(target.read_text())["sketches"] == 10
     assert Path("/dev/null").is_char_device()
+
+
+def test_an_output_that_is_a_folder_is_refused_before_any_work(
+    command, trained: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "grid.svg").mkdir()
+    (tmp_path / "loop.svg").symlink_to(tmp_path / "loop.svg")
+    for arguments in (
+        ("sample", trained, "--out", tmp_path / "grid.svg"),
+        ("sample", trained, "--out", tmp_path / "loop.svg"),
+        ("evaluate", trained, "--data_dir", data_dir, "--json", tmp_path),
+    ):
+        code, out, err = command(*arguments)
+        assert (code, out) == (2, "")
+        assert err.startswith("error: ")
+        assert err.count("\n") == 1
+
+
+def test_evaluate_gives_the_figures_of_the_run(command, trained: Path, data_dir: Path) -> None:
+    file = data_dir / "again.json"
+    assert command("evaluate", trained, "--data_dir", data_dir, "--json", file)[0] == 0
+    lines = (trained / "metrics.jsonl").read_text().splitlines()
+    tests = [record for record in map(json.loads, lines) if record["split"] == "test"]
+    assert json.loads(file.read_text())["cost"] == pytest.approx(tests[-1]["cost"], rel=1e-6)
 
 
 def test_the_same_seed_draws_the_same_grid(command, trained: Path, tmp_path: Path) -> None:

@@ -29,8 +29,11 @@ def run(polygons_folder: Path, tmp_path: Path) -> Callable[..., Result]:
     """Train a tiny model; keywords replace hyper-parameters."""
 
     def train_tiny(log_root: Path = tmp_path / "run", **arguments: Any) -> Result:
-        options = {"data_dir": polygons_folder, "resume": False}
-        for name in ("resume", "max_seq_len", "data_dir"):
+        options: dict[str, Any] = {
+            "data_dir": polygons_folder,
+            "console": Console(file=io.StringIO()),
+        }
+        for name in ("resume", "max_seq_len", "data_dir", "console"):
             if name in arguments:
                 options[name] = arguments.pop(name)
         model = {name: arguments.pop(name) for name in list(arguments) if hasattr(MODEL, name)}
@@ -38,7 +41,6 @@ def run(polygons_folder: Path, tmp_path: Path) -> Callable[..., Result]:
             replace(MODEL, **model),
             replace(TRAIN, **arguments),
             log_root,
-            console=Console(file=io.StringIO()),
             **options,
         )
 

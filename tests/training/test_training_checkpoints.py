@@ -212,6 +212,8 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     [
         {"step": "x"},
         {"step": -5},
+        {"step": 4},
+        {"step": 10**400},
         {"step": True},
         {"step": 3, "best_cost": "a"},
         {"step": 3, "best_cost": float("nan")},
@@ -246,6 +248,15 @@ def test_a_kill_before_last_is_replaced_leaves_the_run_where_it_was(
     monkeypatch.setattr(checkpoints, "write_atomically", write)
     save(2, best_step=2)
     assert checkpoints.find(tmp_path, "last").name == "step-2"
+
+
+def test_a_best_that_is_gone_falls_back_to_the_last(
+    save: Callable[..., Path], tmp_path: Path
+) -> None:
+    save(1, best_step=1)
+    save(2, best_step=1)
+    shutil.rmtree(tmp_path / "checkpoints" / "step-1")
+    assert checkpoints.find(tmp_path).name == "step-2"
 
 
 def test_what_a_kill_left_half_written_is_swept_away(

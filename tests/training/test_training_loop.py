@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 import torch
 from drawings import TINY_MODEL, polygon, write_polygons
 from numpy.typing import NDArray
+from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sketchrnn_fast import generation
@@ -24,11 +27,13 @@ from sketchrnn_fast.data import (
 )
 from sketchrnn_fast.nn import SketchRNN
 from sketchrnn_fast.training import (
+    Evaluation,
     Optimiser,
     Result,
     TrainingError,
     checkpoints,
     load_model,
+    loop,
     train,
 )
 
@@ -184,7 +189,8 @@ def test_odd_lines_in_the_metrics_do_not_stop_a_resumed_run(run: Run, tmp_path: 
     run(tmp_path / "whole", num_steps=6)
     run(tmp_path / "parts", num_steps=3)
     with (tmp_path / "parts" / "metrics.jsonl").open("ab") as file:
-        file.write(b'{"step": "x"}\n{"step": 1}\n[1]\n\xff\n{"step": 2, "split": "train"}\n')
+        file.write(b'{"step": 3, "split": [], "cost": 1}\n{"step": "x"}\n{"step": 1}\n')
+        file.write(b'[1]\n\xff\n{"step": 2, "split": "train"}\n')
     run(tmp_path / "parts", num_steps=6, resume=True)
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
@@ -206,12 +212,59 @@ def test_a_loss_that_is_not_finite_stops_the_run(run: Run) -> None:
 
 
 def test_weights_that_are_not_finite_are_not_saved(run: Run, tmp_path: Path) -> None:
-    run(num_steps=3)
-    before = weights(tmp_path / "run")
     with pytest.raises(TrainingError, match="is no longer finite after step 3"):
-        run(tmp_path / "other", num_steps=6, learning_rate=1e38, grad_clip=1e30)
-    assert not (tmp_path / "other" / "checkpoints").exists()
-    assert all(torch.isfinite(tensor).all() for tensor in before.values())
+        run(num_steps=6, learning_rate=1e38, grad_clip=1e30)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_an_evaluation_that_is_not_finite_stops_the_run_and_saves_nothing(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(num_steps=3)
+    before, written = weights(tmp_path / "run"), records(tmp_path / "run")
+    evaluate = loop.evaluate
+
+    def evaluate_to_nan(*arguments: Any) -> Evaluation:
+        return replace(evaluate(*arguments), cost=float("nan"))
+
+    monkeypatch.setattr(loop, "evaluate", evaluate_to_nan)
+    with pytest.raises(TrainingError, match="the cost of valid is nan after step 6"):
+        run(num_steps=6, resume=True)
+    assert records(tmp_path / "run") == written
+    for name, tensor in weights(tmp_path / "run").items():
+        assert torch.equal(tensor, before[name])
+
+
+def test_a_model_that_memory_cannot_hold_is_refused(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"dec_rnn_size 1048576 .* cannot be made here"):
+        run(dec_rnn_size=2**20)
+    assert not (tmp_path / "run").exists()
+
+
+def test_tensorboard_shows_a_run_once_though_it_was_started_twice(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.checkpoints, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(num_steps=40, save_every=40)
+    run(num_steps=20, save_every=20)
+    run(num_steps=40, save_every=20, resume=True)
+    events = EventAccumulator(str(tmp_path / "run"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("Train_Cost")] == [20, 40]
+
+
+def test_a_terminal_of_80_columns_shows_step_figures_and_time(run: Run) -> None:
+    screen = io.StringIO()
+    run(num_steps=20, console=Console(file=screen, force_terminal=True, width=80))
+    shown = screen.getvalue()
+    for words in ("20/20", "cost", "kl weight", "sketches/s", "left"):
+        assert words in shown
+    assert "…" not in shown
 
 
 def test_training_on_real_drawings_brings_the_validation_loss_down(
