@@ -12,7 +12,7 @@ from torch import Tensor
 from sketchrnn_fast.nn import SketchRNN
 from sketchrnn_fast.reference import philox
 from sketchrnn_fast.reference.sampler import MODES, Temperature, generate
-from sketchrnn_fast.strokes import START_TOKEN, to_stroke5
+from sketchrnn_fast.strokes import pad_to_stroke5
 
 BATCH = 100
 
@@ -104,10 +104,7 @@ def encode(model: SketchRNN, sketches: Sequence[NDArray[np.floating]]) -> Tensor
                 np.asarray(sketch, np.float32) / np.array([scale, scale, 1.0], np.float32)
                 for sketch in sketches[start : start + BATCH]
             ]
-            longest = max(len(sketch) for sketch in scaled)
-            strokes = np.stack(
-                [np.vstack([START_TOKEN, to_stroke5(sketch, longest)]) for sketch in scaled]
-            )
+            strokes = pad_to_stroke5(scaled, max(len(sketch) for sketch in scaled))
             lengths = torch.tensor([len(sketch) for sketch in scaled], device=weight.device)
             means.append(model.encode(torch.from_numpy(strokes).to(weight), lengths).mean)
     finally:

@@ -73,6 +73,7 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"step-{state.step}"
     partial = folder / f".partial-step-{state.step}"
+    replaced = folder / f".partial-replaced-{state.step}"
     for left_behind in folder.glob(".partial-*"):
         _remove(left_behind)
     partial.mkdir()
@@ -85,13 +86,14 @@ def save(
         for file in partial.iterdir():
             sync(file)
         sync(partial)
-        replaced = folder / f".partial-replaced-{state.step}"
         if final.exists():
             final.rename(replaced)
         partial.rename(final)
         _remove(replaced)
     except BaseException:
         _remove(partial)
+        if replaced.exists() and not final.exists():
+            replaced.rename(final)
         raise
     sync(folder)
     # `best` first: killed between the two, a run resumes from the old `last` and comes here again.

@@ -266,3 +266,20 @@ def test_what_a_kill_left_half_written_is_swept_away(
     left_behind.mkdir(parents=True)
     save(8)
     assert not left_behind.exists()
+
+
+def test_a_checkpoint_that_cannot_be_renamed_leaves_the_same_steps_one_before(
+    save: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(1, best_step=1)
+    rename = Path.rename
+
+    def refuse(path: Path, target: Path) -> Path:
+        if path.name == ".partial-step-1":
+            raise OSError(5, "Input/output error")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(OSError, match="Input/output error"):
+        save(1, best_step=1)
+    assert load_model(tmp_path).config == MODEL
