@@ -8,9 +8,10 @@
 #include <cstdint>
 #include <string>
 
+#include "bindings.h"
 #include "core/cpu_features.h"
 #include "core/philox.h"
-#include "cpu/dropout.h"
+#include "cpu/level.h"
 
 namespace py = pybind11;
 
@@ -111,8 +112,7 @@ py::array_t<std::uint8_t> dropout_keep(const py::object& seed, const py::object&
   py::array_t<std::uint8_t> kept({T, B, N});
   std::uint8_t* out = kept.mutable_data();
   const py::gil_scoped_release no_gil;
-  sketchrnn::dropout_keep(draw, static_cast<std::size_t>(T), static_cast<std::size_t>(B),
-                          static_cast<std::size_t>(N), out);
+  sketchrnn::level().dropout_keep(draw, T, B, N, out);
   return kept;
 }
 
@@ -127,6 +127,7 @@ py::dict cpu_features() {
   py::dict report;
   report["architecture"] = features.architecture;
   report["level"] = features.level;
+  report["kernels"] = sketchrnn::level().name;
   report["vendor"] = text_or_none(features.vendor);
   report["model"] = text_or_none(features.model);
   report["flags"] = flags;
@@ -161,6 +162,11 @@ PYBIND11_MODULE(_native, module) {
              "Which units dropout keeps: uint8 [time_steps, rows, units], 1 = kept.\n\n"
              "The draws are those of every backend; see csrc/core/philox.h for the rule.\n"
              "Raises ValueError where a size does not fit or keep_prob is not in (0, 1].");
+  sketchrnn::bind_recurrent(module);
+  sketchrnn::bind_memory(module);
+  sketchrnn::bind_math(module);
+  sketchrnn::bind_mixture_density(module);
+
   module.def("cpu_features", &cpu_features,
              "What the CPU offers and the operating system has enabled.");
   module.def("build_report", &build_report, "What this module was built from and with.");

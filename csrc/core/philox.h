@@ -24,10 +24,11 @@
 
 #include <cstdint>
 
+// Always inlined on the host, so that sources compiled for different CPUs never share a copy.
 #if defined(__CUDACC__)
 #define SKETCHRNN_HOST_DEVICE __host__ __device__
 #else
-#define SKETCHRNN_HOST_DEVICE
+#define SKETCHRNN_HOST_DEVICE __attribute__((always_inline)) inline
 #endif
 
 namespace sketchrnn {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from sketchrnn_fast.ops import native
 from sketchrnn_fast.ops.recurrent import RecurrentOp, reference_implementation
 from sketchrnn_fast.reference import hyper_lstm as reference
 from sketchrnn_fast.reference.hyper_lstm import HyperLSTMWeights, HyperState
@@ -51,6 +52,7 @@ _op.register(
         saved_widths=_saved_widths,
     )
 )
+native.register("hyper_lstm", HyperLSTMWeights)
 
 
 def hyper_lstm(

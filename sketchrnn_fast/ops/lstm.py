@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from sketchrnn_fast.ops import native
 from sketchrnn_fast.ops.recurrent import RecurrentOp, reference_implementation
 from sketchrnn_fast.reference import lstm as reference
 from sketchrnn_fast.reference.lstm import LSTMWeights, Options
@@ -30,6 +31,7 @@ _op.register(
         saved_widths=lambda weights: (4 * weights.w_hh.shape[0], weights.w_hh.shape[0]),
     )
 )
+native.register("lstm", LSTMWeights)
 
 
 def lstm(

@@ -12,18 +12,31 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sketchrnn_fast.ops import backends
+from sketchrnn_fast.ops import backends, native
 from sketchrnn_fast.reference import mixture_density as reference
 from sketchrnn_fast.reference.sequence import compute_dtype
 
+try:
+    from sketchrnn_fast import _native
+except ImportError:  # `backends.unavailable` says so
+    _native = None  # type: ignore[assignment]
+
 
 class Implementation(NamedTuple):
-    """One backend's share: from params, target and both weights to the losses and the gradient."""
+    """One backend's share in the op.
 
-    run: Callable[[Tensor, Tensor, Tensor, Tensor, bool], tuple[Tensor, Tensor, Tensor]]
+    Attributes:
+        forward: from params, target, both weights, and whether the gradient is wanted, to the
+            losses and the gradient (an empty tensor if it is not).
+        backward: from the gradients of both losses, and the gradient that forward gave, to the
+            gradient of params in the dtype of the computation.
+    """
+
+    forward: Callable[[Tensor, Tensor, Tensor, Tensor, bool], tuple[Tensor, Tensor, Tensor]]
+    backward: Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def _run_reference(
+def _reference_forward(
     params: Tensor, target: Tensor, offset_weight: Tensor, pen_weight: Tensor, save: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     offset, pen = reference.mixture_density(params, target, offset_weight, pen_weight)
@@ -33,7 +46,37 @@ def _run_reference(
     return offset, pen, gradient
 
 
-backends.register("mixture_density", "reference", Implementation(_run_reference))
+def _reference_backward(grad_offset: Tensor, grad_pen: Tensor, gradient: Tensor) -> Tensor:
+    pen, offset = gradient.split([3, gradient.shape[1] - 3], dim=-1)
+    return torch.cat([grad_pen[:, None] * pen, grad_offset[:, None] * offset], dim=-1)
+
+
+def _native_forward(
+    params: Tensor, target: Tensor, offset_weight: Tensor, pen_weight: Tensor, save: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    dtype = compute_dtype(params.dtype)
+    params, *others = (tensor.to(dtype) for tensor in (params, target, offset_weight, pen_weight))
+    offset, pen = params.new_empty(params.shape[0]), params.new_empty(params.shape[0])
+    gradient = native.empty(params.shape, dtype) if save else None
+    _native.mixture_density(params, *others, offset, pen, gradient, torch.get_num_threads())
+    return offset, pen, params.new_empty(0) if gradient is None else gradient
+
+
+def _native_backward(grad_offset: Tensor, grad_pen: Tensor, gradient: Tensor) -> Tensor:
+    grad_params = native.empty(gradient.shape, gradient.dtype)
+    _native.mixture_density_backward(
+        grad_offset, grad_pen, gradient, grad_params, torch.get_num_threads()
+    )
+    return grad_params
+
+
+backends.register(
+    "mixture_density", "reference", Implementation(_reference_forward, _reference_backward)
+)
+if _native is not None:
+    backends.register(
+        "mixture_density", "native", Implementation(_native_forward, _native_backward)
+    )
 
 
 @torch.library.custom_op("sketchrnn_fast::mixture_density", mutates_args=())
@@ -46,7 +89,7 @@ def _mixture_density(
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     implementation: Implementation = backends.implementation("mixture_density", backend)
-    return implementation.run(params, target, offset_weight, pen_weight, save)
+    return implementation.forward(params, target, offset_weight, pen_weight, save)
 
 
 @_mixture_density.register_fake
@@ -65,7 +108,7 @@ def _(
 
 
 def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.params_dtype, ctx.save_needed = inputs[0].dtype, inputs[5]
+    ctx.params_dtype, (ctx.backend, ctx.save_needed) = inputs[0].dtype, inputs[4:]
     ctx.save_for_backward(output[2])
 
 
@@ -74,19 +117,21 @@ def _differentiate(ctx: Any, grad_offset: Tensor, grad_pen: Tensor, _: Tensor) -
         raise RuntimeError("mixture_density was called with save=False, so it has no gradient")
     (gradient,) = ctx.saved_tensors
     scale = torch.ops.sketchrnn_fast.mixture_density_backward
-    grad_params = scale(grad_offset, grad_pen, gradient)
+    grad_params = scale(grad_offset.contiguous(), grad_pen.contiguous(), gradient, ctx.backend)
     return grad_params.to(ctx.params_dtype), None, None, None, None, None
 
 
 # An op of its own without a derivative, so that a second derivative is refused instead of wrong.
 @torch.library.custom_op("sketchrnn_fast::mixture_density_backward", mutates_args=())
-def _mixture_density_backward(grad_offset: Tensor, grad_pen: Tensor, gradient: Tensor) -> Tensor:
-    pen, offset = gradient.split([3, gradient.shape[1] - 3], dim=-1)
-    return torch.cat([grad_pen[:, None] * pen, grad_offset[:, None] * offset], dim=-1)
+def _mixture_density_backward(
+    grad_offset: Tensor, grad_pen: Tensor, gradient: Tensor, backend: str
+) -> Tensor:
+    implementation: Implementation = backends.implementation("mixture_density", backend)
+    return implementation.backward(grad_offset, grad_pen, gradient)
 
 
 @_mixture_density_backward.register_fake
-def _(grad_offset: Tensor, grad_pen: Tensor, gradient: Tensor) -> Tensor:
+def _(grad_offset: Tensor, grad_pen: Tensor, gradient: Tensor, backend: str) -> Tensor:
     return torch.empty_like(gradient)
 
 

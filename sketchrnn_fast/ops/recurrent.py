@@ -59,13 +59,14 @@ class Implementation(NamedTuple):
     Attributes:
         forward: from a call, and whether to save for the backward pass, to hidden, the final
             state, and one tensor of `saved_shape` (an empty one if nothing is to be saved).
-        backward: from the gradients of hidden and of the final state, hidden, what was saved, and
-            the call, to the gradients of `call.inputs` in their order.
+        backward: from the gradients of hidden and of the final state, hidden, what was saved, the
+            call, and whether x's gradient is wanted, to the gradients of `call.inputs` in their
+            order; x's may be an empty tensor where it is not wanted.
         saved_shape: from the call to the shape of what is saved.
     """
 
     forward: Callable[[Call, bool], tuple[Tensor, Sequence[Tensor], Tensor]]
-    backward: Callable[[Tensor, Sequence[Tensor], Tensor, Tensor, Call], Sequence[Tensor]]
+    backward: Callable[[Tensor, Sequence[Tensor], Tensor, Tensor, Call, bool], Sequence[Tensor]]
     saved_shape: Callable[[Call], tuple[int, ...]]
 
 
@@ -103,7 +104,7 @@ class RecurrentOp:
             self._backward,
             mutates_args=(),
             schema="(Tensor grad_hidden, Tensor[] grad_state, Tensor hidden, Tensor saved, "
-            f"{_CALL_SCHEMA}) -> Tensor[]",
+            f"{_CALL_SCHEMA}, bool grad_x_wanted) -> Tensor[]",
         )
         forward.register_fake(self._forward_fake)
         backward.register_fake(self._backward_fake)
@@ -161,8 +162,11 @@ class RecurrentOp:
             hidden,
             saved,
             *Call(x, static_input, weights, state, lengths, seed, *ctx.plain),
+            ctx.needs_input_grad[0],
         )
-        return (*_unpack(ctx, grads), *[None] * (len(ctx.plain) + 3))
+        grad_x, *others = _unpack(ctx, grads)
+        first = grad_x if ctx.needs_input_grad[0] else None
+        return (first, *others, *[None] * (len(ctx.plain) + 3))
 
     def _backward(
         self,
@@ -172,12 +176,14 @@ class RecurrentOp:
         saved: Tensor,
         *arguments: Any,
     ) -> list[Tensor]:
-        call = Call(*arguments)
+        *fields, grad_x_wanted = arguments
+        call = Call(*fields)
         run = backends.implementation(self.name, call.backend).backward
-        grads = run(grad_hidden, grad_state, hidden, saved, call)
+        grad_x, *others = run(grad_hidden, grad_state, hidden, saved, call, grad_x_wanted)
+        first = grad_x if grad_x_wanted else grad_x.new_empty(0)
         return [
             grad.to(tensor.dtype).contiguous()
-            for grad, tensor in zip(grads, call.inputs, strict=True)
+            for grad, tensor in zip([first, *others], call.inputs, strict=True)
         ]
 
     def _backward_fake(
@@ -188,7 +194,10 @@ class RecurrentOp:
         saved: Tensor,
         *arguments: Any,
     ) -> list[Tensor]:
-        return [torch.empty_like(tensor) for tensor in Call(*arguments).inputs]
+        *fields, grad_x_wanted = arguments
+        x, *others = Call(*fields).inputs
+        first = torch.empty_like(x) if grad_x_wanted else x.new_empty(0)
+        return [first, *map(torch.empty_like, others)]
 
     # The call -------------------------------------------------------------------------------
 
@@ -355,7 +364,12 @@ def reference_implementation(
         return hidden, final, torch.cat(saved, dim=-1) if save else saved[0].new_empty(0)
 
     def run_backward(
-        grad_hidden: Tensor, grad_state: Sequence[Tensor], hidden: Tensor, saved: Tensor, call: Call
+        grad_hidden: Tensor,
+        grad_state: Sequence[Tensor],
+        hidden: Tensor,
+        saved: Tensor,
+        call: Call,
+        grad_x_wanted: bool,
     ) -> Sequence[Tensor]:
         parts = saved.split(saved_widths(weights_type(*call.weights)), dim=-1)
         grad_x, grad_static, grad_weights, grad_start = backward(

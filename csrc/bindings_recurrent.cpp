@@ -1,0 +1,309 @@
+// The recurrent ops: checks shapes and types, sorts the rows, and calls the level's kernels.
+
+#include <algorithm>
+#include <cstdint>
+#include <functional>
+#include <numeric>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bindings.h"
+#include "cpu/level.h"
+#include "views.h"
+
+namespace py = pybind11;
+
+namespace sketchrnn {
+namespace {
+
+using Shape = std::vector<std::int64_t>;
+
+struct Sizes {
+  std::int64_t T, B, X, S, N, H, E;
+};
+
+// An op: its kernels, and the shapes of its weights and state.
+struct Op {
+  const char* name;
+  const RecurrentKernels* Level::* kernels;
+  std::vector<Shape> (*weights)(const Sizes&);
+  std::vector<Shape> (*state)(const Sizes&);
+};
+
+std::vector<Shape> lstm_weights(const Sizes& s) {
+  return {{s.X + s.S, 4 * s.N}, {s.N, 4 * s.N}, {4 * s.N}};
+}
+
+std::vector<Shape> layer_norm_lstm_weights(const Sizes& s) {
+  return {{s.X + s.S, 4 * s.N}, {s.N, 4 * s.N}, {4 * s.N}, {4 * s.N}, {s.N}, {s.N}};
+}
+
+std::vector<Shape> hyper_lstm_weights(const Sizes& s) {
+  const std::int64_t gates = 4 * s.N, hyper_gates = 4 * s.H, width = s.X + s.S;
+  const Shape embedding{4, s.H, s.E}, bias{4, s.E}, projection{4, s.E, s.N};
+  return {{width, gates},
+          {s.N, gates},
+          {gates},
+          {gates},
+          {gates},
+          {s.N},
+          {s.N},
+          {width + s.N, hyper_gates},
+          {s.H, hyper_gates},
+          {hyper_gates},
+          {hyper_gates},
+          {s.H},
+          {s.H},
+          embedding,
+          bias,
+          projection,
+          embedding,
+          bias,
+          projection,
+          embedding,
+          projection};
+}
+
+std::vector<Shape> hyper_lstm_state(const Sizes& s) {
+  return {{s.B, s.N}, {s.B, s.N}, {s.B, s.H}, {s.B, s.H}};
+}
+
+std::vector<Shape> plain_state(const Sizes& s) { return {{s.B, s.N}, {s.B, s.N}}; }
+
+const Op kOps[] = {
+    {"lstm", &Level::lstm, lstm_weights, plain_state},
+    {"layer_norm_lstm", &Level::layer_norm_lstm, layer_norm_lstm_weights, plain_state},
+    {"hyper_lstm", &Level::hyper_lstm, hyper_lstm_weights, hyper_lstm_state},
+};
+
+const Op& op_named(const std::string& name) {
+  for (const Op& op : kOps) {
+    if (name == op.name) return op;
+  }
+  throw py::value_error("there is no op " + name);
+}
+
+// The rows in the order of their lengths, and what follows from it.
+class SortedRows {
+ public:
+  SortedRows(const std::int64_t* lengths, std::int64_t time_steps, std::int64_t rows, bool reverse)
+      : row_of_(static_cast<std::size_t>(rows)), length_of_(row_of_.size(), time_steps) {
+    std::iota(row_of_.begin(), row_of_.end(), 0);
+    if (lengths != nullptr) {
+      std::stable_sort(row_of_.begin(), row_of_.end(), [&](std::int64_t one, std::int64_t other) {
+        return lengths[one] > lengths[other];
+      });
+      for (std::size_t p = 0; p < row_of_.size(); ++p) length_of_[p] = lengths[row_of_[p]];
+    }
+    entry_.push_back(0);
+    std::size_t active = row_of_.size();
+    for (std::int64_t t = 0; t < time_steps; ++t) {
+      while (active > 0 && length_of_[active - 1] <= t) --active;
+      active_.push_back(static_cast<std::int64_t>(active));
+      entry_.push_back(entry_.back() + active_.back());
+    }
+    schedule_ = {time_steps,        rows,           reverse,       row_of_.data(),
+                 length_of_.data(), active_.data(), entry_.data()};
+  }
+
+  const Schedule& schedule() const { return schedule_; }
+
+ private:
+  std::vector<std::int64_t> row_of_, length_of_, active_, entry_;
+  Schedule schedule_{};
+};
+
+// The arguments that forward and backward share, as Python passes them.
+struct Arguments {
+  py::object x, static_input;
+  py::list weights, state;
+  py::object lengths, seed;
+  bool reverse;
+  double forget_bias, keep_prob;
+  std::int64_t row_offset;
+  int threads;
+};
+
+// A checked call, with what it points to.
+class Call {
+ public:
+  Call(const Op& op, const Arguments& given) : op_(op), scalar_(scalar_of(given.x)) {
+    if (scalar_ != Scalar::kFloat32 && scalar_ != Scalar::kFloat64) {
+      throw py::value_error(named("x") + " has another type; it must be float32 or float64");
+    }
+    const Shape x = shape_of(given.x);
+    const Shape w_hh = given.weights.size() > 1 ? shape_of(given.weights[1]) : Shape{};
+    if (x.size() != 3 || w_hh.size() != 2) {
+      throw py::value_error(named("x") + " has shape " + shape_text(x) + " and w_hh " +
+                            shape_text(w_hh) + "; they take [T, B, X] and [N, 4 N]");
+    }
+    sizes_ = {x[0], x[1], x[2], 0, w_hh[0], 0, 0};
+    if (!given.static_input.is_none()) sizes_.S = shape_of(given.static_input).at(1);
+    if (op.weights == hyper_lstm_weights && given.weights.size() > 13) {
+      sizes_.H = shape_of(given.weights[8]).at(0);
+      sizes_.E = shape_of(given.weights[13]).at(2);
+    }
+    call_.hyper_units = sizes_.H;
+    call_.embedding = sizes_.E;
+    call_.input = sizes_.X;
+    call_.static_input = sizes_.S;
+    call_.units = sizes_.N;
+    call_.x = read("x", given.x, {sizes_.T, sizes_.B, sizes_.X});
+    if (sizes_.S > 0) {
+      call_.static_values = read("static_input", given.static_input, {sizes_.B, sizes_.S});
+    }
+    read_all("weights", given.weights, op.weights(sizes_), call_.weights);
+    read_all("state", given.state, op.state(sizes_), call_.state);
+    call_.forget_bias = given.forget_bias;
+    call_.threads = std::max(given.threads, 1);
+    read_dropout(given);
+    const std::int64_t* lengths = nullptr;
+    if (!given.lengths.is_none()) {
+      lengths = static_cast<const std::int64_t*>(
+          view(named("lengths"), given.lengths, Scalar::kInt64, {sizes_.B}).data);
+      for (std::int64_t b = 0; b < sizes_.B; ++b) {
+        if (lengths[b] < 0 || lengths[b] > sizes_.T) {
+          throw py::value_error(named("lengths") + " has " + std::to_string(lengths[b]) +
+                                "; they must lie between 0 and " + std::to_string(sizes_.T));
+        }
+      }
+    }
+    rows_.emplace(lengths, sizes_.T, sizes_.B, given.reverse);
+    call_.schedule = rows_->schedule();
+  }
+
+  const RecurrentCall& call() const { return call_; }
+  const RecurrentKernels& kernels() const { return *(level().*op_.kernels); }
+  int type_index() const { return scalar_ == Scalar::kFloat32 ? 0 : 1; }
+  const Sizes& sizes() const { return sizes_; }
+
+  void* read(const char* what, const py::handle& tensor, const Shape& shape) const {
+    return view(named(what), tensor, scalar_, shape).data;
+  }
+
+  template <class Pointer>
+  void read_all(const char* what, const py::list& tensors, const std::vector<Shape>& shapes,
+                Pointer* to) const {
+    if (tensors.size() != shapes.size()) {
+      throw py::value_error(named(what) + " has " + std::to_string(tensors.size()) +
+                            " tensors; it takes " + std::to_string(shapes.size()));
+    }
+    for (std::size_t i = 0; i < shapes.size(); ++i) {
+      to[i] = read((std::string(what) + " " + std::to_string(i)).c_str(), tensors[i], shapes[i]);
+    }
+  }
+
+  template <class Pointer>
+  void read_weights(const char* what, const py::list& tensors, Pointer* to) const {
+    read_all(what, tensors, op_.weights(sizes_), to);
+  }
+  template <class Pointer>
+  void read_state(const char* what, const py::list& tensors, Pointer* to) const {
+    read_all(what, tensors, op_.state(sizes_), to);
+  }
+
+  // Saved values are one vector, as long as a batch without lengths needs.
+  void* read_saved(const py::object& saved) const {
+    if (saved.is_none()) return nullptr;
+    const SavedSizes sizes{sizes_.T * sizes_.B, sizes_.N, sizes_.H, sizes_.E};
+    return read("saved", saved, {kernels().saved_size(sizes)});
+  }
+
+ private:
+  std::string named(const std::string& what) const { return std::string(op_.name) + ": " + what; }
+
+  void read_dropout(const Arguments& given) {
+    if (!(given.keep_prob > 0.0 && given.keep_prob <= 1.0)) {
+      throw py::value_error(named("keep_prob") + " must be above 0 and at most 1");
+    }
+    call_.dropout = {0, 0, static_cast<std::uint32_t>(given.row_offset), given.keep_prob};
+    if (given.keep_prob < 1.0) {
+      const View seed = view(named("seed"), given.seed, Scalar::kInt64, shape_of(given.seed));
+      call_.dropout.seed = *static_cast<const std::uint64_t*>(seed.data);
+    }
+  }
+
+  const Op& op_;
+  Scalar scalar_;
+  Sizes sizes_{};
+  RecurrentCall call_{};
+  std::optional<SortedRows> rows_;
+};
+
+Arguments arguments(py::object x, py::object static_input, py::list weights, py::list state,
+                    py::object lengths, py::object seed, bool reverse, double forget_bias,
+                    double keep_prob, std::int64_t row_offset, int threads) {
+  return {std::move(x),    std::move(static_input), std::move(weights), std::move(state),
+          std::move(lengths), std::move(seed),      reverse,            forget_bias,
+          keep_prob,       row_offset,              threads};
+}
+
+void forward(const std::string& name, const Arguments& given, const py::object& hidden,
+             const py::list& final_state, const py::object& saved) {
+  const Call call(op_named(name), given);
+  const Sizes& s = call.sizes();
+  ForwardResults results{};
+  results.hidden = call.read("hidden", hidden, {s.T, s.B, s.N});
+  call.read_state("final state", final_state, results.final_state);
+  results.saved = call.read_saved(saved);
+  const Forward run = call.kernels().forward[call.type_index()];
+  const py::gil_scoped_release no_gil;
+  run(call.call(), results);
+}
+
+struct Gradients {
+  py::object x, static_input;  // None where not wanted
+  py::list weights, state;
+};
+
+void backward(const std::string& name, const Arguments& given, const py::object& grad_hidden,
+              const py::list& grad_state, const py::object& hidden, const py::object& saved,
+              const Gradients& grads) {
+  const Call call(op_named(name), given);
+  const Sizes& s = call.sizes();
+  BackwardCall back{};
+  back.grad_hidden = call.read("grad_hidden", grad_hidden, {s.T, s.B, s.N});
+  call.read_state("grad_state", grad_state, back.grad_state);
+  back.hidden = call.read("hidden", hidden, {s.T, s.B, s.N});
+  back.saved = call.read_saved(saved);
+  if (!grads.x.is_none()) back.grad_x = call.read("grad_x", grads.x, {s.T, s.B, s.X});
+  if (s.S > 0) back.grad_static = call.read("grad_static", grads.static_input, {s.B, s.S});
+  call.read_weights("grad_weights", grads.weights, back.grad_weights);
+  call.read_state("grad_initial", grads.state, back.grad_initial);
+  const Backward run = call.kernels().backward[call.type_index()];
+  const py::gil_scoped_release no_gil;
+  run(call.call(), back);
+}
+
+}  // namespace
+
+void bind_recurrent(py::module_& module) {
+  py::class_<Arguments>(module, "RecurrentArguments", "The arguments of a recurrent op.")
+      .def(py::init(&arguments), py::arg("x"), py::arg("static_input"), py::arg("weights"),
+           py::arg("state"), py::arg("lengths"), py::arg("seed"), py::arg("reverse"),
+           py::arg("forget_bias"), py::arg("keep_prob"), py::arg("row_offset"),
+           py::arg("threads"));
+  py::class_<Gradients>(module, "RecurrentGradients", "The gradients that a backward pass fills.")
+      .def(py::init([](py::object x, py::object static_input, py::list weights, py::list state) {
+             return Gradients{std::move(x), std::move(static_input), std::move(weights),
+                              std::move(state)};
+           }),
+           py::arg("x"), py::arg("static_input"), py::arg("weights"), py::arg("state"));
+  module.def("recurrent_forward", &forward, py::arg("op"), py::arg("arguments"),
+             py::arg("hidden"), py::arg("final_state"), py::arg("saved"));
+  module.def("recurrent_backward", &backward, py::arg("op"), py::arg("arguments"),
+             py::arg("grad_hidden"), py::arg("grad_state"), py::arg("hidden"), py::arg("saved"),
+             py::arg("gradients"));
+  module.def(
+      "recurrent_saved_size",
+      [](const std::string& name, std::int64_t entries, std::int64_t units,
+         std::int64_t hyper_units, std::int64_t embedding) {
+        return (level().*op_named(name).kernels)
+            ->saved_size({entries, units, hyper_units, embedding});
+      },
+      py::arg("op"), py::arg("entries"), py::arg("units"), py::arg("hyper_units") = 0,
+      py::arg("embedding") = 0);
+}
+
+}  // namespace sketchrnn

@@ -1,0 +1,256 @@
+// Matrix products for the recurrent kernels: result [R, C] = start + left [R, D] · right [D, C].
+//
+// `right` is packed into panels of kPanel columns, two vectors wide: panel p holds columns
+// p kPanel … for all D rows, [panels][D][kPanel], so that a product reads it front to back. A tile
+// of up to kTileRows rows keeps its part of the result in registers for the whole depth: for every
+// row of the panel, two vectors are loaded and multiplied with one broadcast element of each of the
+// tile's rows. Every element of a result is one chain of multiply-adds over D in ascending order,
+// from `start`: it depends on nothing else, not on the rows beside it and not on the threads.
+//
+// Results are as wide as the panels; what is past C holds zeros where the packed columns do.
+
+#pragma once
+
+#include "vector.h"
+
+namespace sketchrnn {
+namespace SKETCHRNN_LEVEL {
+
+template <class T>
+constexpr int kPanel = 2 * kLanes<T>;
+
+// Two accumulators a row, two vectors of a panel and a broadcast element fill the registers.
+constexpr int kTileRows = kRegisters == 32 ? 14 : 6;
+
+// How many panels a tile of few rows takes at once, so that enough multiply-adds are under way.
+constexpr int panels_of_tile(int rows) {
+  if (kRegisters == 32) return rows <= 2 ? 4 : rows <= 6 ? 2 : 1;
+  return rows <= 2 ? 2 : 1;
+}
+
+// Rows of a matrix whose columns are contiguous, or contiguous in blocks of kPanel columns.
+template <class T>
+struct Left {
+  const T* data;
+  std::ptrdiff_t row_stride;
+  std::ptrdiff_t block_stride;  // from one block of kPanel columns to the next
+  std::ptrdiff_t depth;
+};
+
+template <class T>
+Left<T> row_major(const T* data, std::ptrdiff_t row_stride, std::ptrdiff_t depth) {
+  return {data, row_stride, kPanel<T>, depth};
+}
+
+// What a product starts from; row_stride 0 starts every row alike, a null pointer from zeros.
+template <class T>
+struct Start {
+  const T* data;
+  std::ptrdiff_t row_stride;
+};
+
+template <class T, int kRows, int kPanels>
+struct Tile {
+  Vector<T> sum[kRows][2 * kPanels];
+
+  SKETCHRNN_INLINE void start(const T* from, std::ptrdiff_t row_stride) {
+    for (int r = 0; r < kRows; ++r) {
+      for (int v = 0; v < 2 * kPanels; ++v) {
+        sum[r][v] = from == nullptr ? Vector<T>{} : load(from + r * row_stride + v * kLanes<T>);
+      }
+    }
+  }
+
+  // Element (r, k) of the left factor is left[r * row_stride + k * step].
+  SKETCHRNN_INLINE void accumulate(const T* left, std::ptrdiff_t row_stride, std::ptrdiff_t step,
+                                   const T* panel, std::ptrdiff_t panel_stride,
+                                   std::ptrdiff_t depth) {
+    constexpr int kAhead = 16;  // rows of a panel; what comes from the outer caches takes as long
+    for (std::ptrdiff_t k = 0; k < depth; ++k) {
+      Vector<T> right[2 * kPanels];
+      for (int p = 0; p < kPanels; ++p) {
+        const T* row = panel + p * panel_stride;
+        right[2 * p] = load(row);
+        right[2 * p + 1] = load(row + kLanes<T>);
+        __builtin_prefetch(row + kAhead * kPanel<T>);
+        if (kVectorBytes == 64) __builtin_prefetch(row + kAhead * kPanel<T> + kLanes<T>);
+      }
+      for (int r = 0; r < kRows; ++r) {
+        const Vector<T> element = broadcast<T>(left[r * row_stride]);
+        for (int v = 0; v < 2 * kPanels; ++v) sum[r][v] += element * right[v];
+      }
+      left += step;
+      panel += kPanel<T>;
+    }
+  }
+
+  SKETCHRNN_INLINE void finish(T* to, std::ptrdiff_t row_stride, std::ptrdiff_t block_stride) {
+    for (int r = 0; r < kRows; ++r) {
+      for (int p = 0; p < kPanels; ++p) {
+        store(to + r * row_stride + p * block_stride, sum[r][2 * p]);
+        store(to + r * row_stride + p * block_stride + kLanes<T>, sum[r][2 * p + 1]);
+      }
+    }
+  }
+};
+
+template <class T, int kRows, int kPanels>
+void multiply_tile(Left<T> left, const T* panel, std::ptrdiff_t panel_stride, Start<T> start,
+                   T* result, std::ptrdiff_t result_stride, std::ptrdiff_t block_stride) {
+  Tile<T, kRows, kPanels> tile;
+  tile.start(start.data, start.row_stride);
+  const T* block = left.data;
+  for (std::ptrdiff_t k = 0; k < left.depth; k += kPanel<T>) {
+    const std::ptrdiff_t depth = left.depth - k < kPanel<T> ? left.depth - k : kPanel<T>;
+    tile.accumulate(block, left.row_stride, 1, panel + k * kPanel<T>, panel_stride, depth);
+    block += left.block_stride;
+  }
+  tile.finish(result, result_stride, block_stride);
+}
+
+// Calls body.template run<kRows>() with kRows = rows, 1 … kTileRows.
+template <int kRows, class Body>
+SKETCHRNN_INLINE void with_rows(int rows, Body&& body) {
+  if constexpr (kRows > 1) {
+    if (rows != kRows) return with_rows<kRows - 1>(rows, body);
+  }
+  body.template run<kRows>();
+}
+
+// body(first, count): rows in tiles of at most kMost, as even as can be, so that none is small
+// beside large ones.
+template <int kMost = kTileRows, class Body>
+SKETCHRNN_INLINE void each_tile(std::ptrdiff_t rows, Body&& body) {
+  const std::ptrdiff_t tiles = (rows + kMost - 1) / kMost;
+  std::ptrdiff_t first = 0;
+  for (std::ptrdiff_t i = 0; i < tiles; ++i) {
+    const std::ptrdiff_t count = (rows - first + tiles - i - 1) / (tiles - i);
+    body(first, static_cast<int>(count));
+    first += count;
+  }
+}
+
+// The columns of panels first_panel … end_panel - 1 of the result.
+template <class T>
+struct Product {
+  Left<T> left;
+  const T* panels;
+  Start<T> start;
+  T* result;
+  std::ptrdiff_t result_stride;
+  std::ptrdiff_t result_block_stride = kPanel<T>;  // from one panel's columns to the next's
+
+  void run(std::ptrdiff_t rows, std::ptrdiff_t first_panel, std::ptrdiff_t end_panel) const {
+    const std::ptrdiff_t panel_stride = left.depth * kPanel<T>;
+    std::ptrdiff_t panel = first_panel;
+    const int at_once = rows <= kTileRows ? panels_of_tile(static_cast<int>(rows)) : 1;
+    for (; rows > 0 && panel < end_panel; ) {
+      const bool wide = at_once > 1 && panel + at_once <= end_panel;
+      each_tile(rows, [&](std::ptrdiff_t first, int count) {
+        const One one{*this, first, panel, panel_stride, wide};
+        with_rows<kTileRows>(count, one);
+      });
+      panel += wide ? at_once : 1;
+    }
+  }
+
+ private:
+  struct One {
+    const Product& product;
+    std::ptrdiff_t first, panel, panel_stride;
+    bool wide;
+
+    template <int kRows>
+    SKETCHRNN_INLINE void run() const {
+      constexpr int kWide = panels_of_tile(kRows);
+      if (kWide > 1 && wide) {
+        call<kRows, kWide>();
+      } else {
+        call<kRows, 1>();
+      }
+    }
+
+    template <int kRows, int kPanels>
+    SKETCHRNN_INLINE void call() const {
+      Left<T> rows = product.left;
+      rows.data += first * rows.row_stride;
+      Start<T> start = product.start;
+      if (start.data != nullptr) start.data += first * start.row_stride + panel * kPanel<T>;
+      multiply_tile<T, kRows, kPanels>(
+          rows, product.panels + panel * panel_stride, panel_stride, start,
+          product.result + first * product.result_stride + panel * product.result_block_stride,
+          product.result_stride, product.result_block_stride);
+    }
+  };
+};
+
+template <class T>
+constexpr std::ptrdiff_t panels_for(std::ptrdiff_t columns) {
+  return round_up(columns, kPanel<T>) / kPanel<T>;
+}
+
+// ---- Packing ----
+
+// A matrix to be packed, whose columns are blocks of `block` columns (the gates' N units), each
+// widened with zeros to `wide` columns; a plain matrix is a single block.
+template <class T>
+struct Blocked {
+  const T* data;
+  std::ptrdiff_t row_stride;
+  std::ptrdiff_t blocks;
+  std::ptrdiff_t block;
+  std::ptrdiff_t wide;
+
+  // Column of `data` for a packed column, or -1 where it is filling.
+  std::ptrdiff_t column(std::ptrdiff_t packed) const {
+    const std::ptrdiff_t index = packed / wide, within = packed % wide;
+    return index < blocks && within < block ? index * block + within : -1;
+  }
+};
+
+// Rows of the matrix become rows first_row … of panels that are `depth` rows deep.
+template <class T>
+void pack(const Blocked<T>& matrix, std::ptrdiff_t rows, T* panels, std::ptrdiff_t depth,
+          std::ptrdiff_t first_row, std::ptrdiff_t first_panel, std::ptrdiff_t end_panel) {
+  for (std::ptrdiff_t panel = first_panel; panel < end_panel; ++panel) {
+    T* to = panels + (panel * depth + first_row) * kPanel<T>;
+    std::ptrdiff_t columns[kPanel<T>];
+    for (int j = 0; j < kPanel<T>; ++j) columns[j] = matrix.column(panel * kPanel<T> + j);
+    const bool together = columns[0] >= 0 && columns[kPanel<T> - 1] == columns[0] + kPanel<T> - 1;
+    for (std::ptrdiff_t k = 0; k < rows; ++k) {
+      const T* row = matrix.data + k * matrix.row_stride;
+      if (together) {
+        store(to, load(row + columns[0]));
+        store(to + kLanes<T>, load(row + columns[0] + kLanes<T>));
+      } else {
+        for (int j = 0; j < kPanel<T>; ++j) to[j] = columns[j] < 0 ? T{0} : row[columns[j]];
+      }
+      to += kPanel<T>;
+    }
+  }
+}
+
+// Columns of the matrix become rows first_row …, its rows 0 … rows - 1 become columns.
+template <class T>
+void pack_transposed(const Blocked<T>& matrix, std::ptrdiff_t rows, T* panels,
+                     std::ptrdiff_t depth, std::ptrdiff_t first_row, std::ptrdiff_t first_panel,
+                     std::ptrdiff_t end_panel) {
+  const std::ptrdiff_t columns = matrix.blocks * matrix.wide;
+  for (std::ptrdiff_t panel = first_panel; panel < end_panel; ++panel) {
+    T* to = panels + (panel * depth + first_row) * kPanel<T>;
+    const std::ptrdiff_t row = panel * kPanel<T>;
+    const int present = static_cast<int>(
+        rows - row < kPanel<T> ? (rows - row < 0 ? 0 : rows - row) : kPanel<T>);
+    for (std::ptrdiff_t k = 0; k < columns; ++k) {
+      const std::ptrdiff_t column = matrix.column(k);
+      for (int j = 0; j < kPanel<T>; ++j) {
+        to[j] = column >= 0 && j < present ? matrix.data[(row + j) * matrix.row_stride + column]
+                                           : T{0};
+      }
+      to += kPanel<T>;
+    }
+  }
+}
+
+}  // namespace SKETCHRNN_LEVEL
+}  // namespace sketchrnn

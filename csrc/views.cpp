@@ -1,0 +1,62 @@
+#include "views.h"
+
+namespace py = pybind11;
+
+namespace sketchrnn {
+namespace {
+
+const char* name_of(Scalar scalar) {
+  switch (scalar) {
+    case Scalar::kFloat32:
+      return "float32";
+    case Scalar::kFloat64:
+      return "float64";
+    case Scalar::kInt64:
+      return "int64";
+    case Scalar::kOther:
+      break;
+  }
+  return "another type";
+}
+
+}  // namespace
+
+Scalar scalar_of(const py::handle& tensor) {
+  const py::object dtype = tensor.attr("dtype");
+  const auto size = dtype.attr("itemsize").cast<int>();
+  if (dtype.attr("is_floating_point").cast<bool>()) {
+    return size == 4 ? Scalar::kFloat32 : size == 8 ? Scalar::kFloat64 : Scalar::kOther;
+  }
+  return size == 8 ? Scalar::kInt64 : Scalar::kOther;
+}
+
+std::vector<std::int64_t> shape_of(const py::handle& tensor) {
+  std::vector<std::int64_t> shape;
+  for (const py::handle size : tensor.attr("shape")) shape.push_back(size.cast<std::int64_t>());
+  return shape;
+}
+
+std::string shape_text(const std::vector<std::int64_t>& shape) {
+  std::string text = "[";
+  for (const std::int64_t size : shape) {
+    text += (text.size() > 1 ? ", " : "") + std::to_string(size);
+  }
+  return text + "]";
+}
+
+View view(const std::string& what, const py::handle& tensor, Scalar scalar,
+          const std::vector<std::int64_t>& shape) {
+  View view{nullptr, shape_of(tensor)};
+  const Scalar found = scalar_of(tensor);
+  if (view.shape != shape || found != scalar) {
+    throw py::value_error(what + " is " + name_of(found) + " " + shape_text(view.shape) +
+                          "; it must be " + name_of(scalar) + " " + shape_text(shape));
+  }
+  if (!tensor.attr("is_contiguous")().cast<bool>()) {
+    throw py::value_error(what + " is not contiguous; it must be");
+  }
+  view.data = reinterpret_cast<void*>(tensor.attr("data_ptr")().cast<std::uintptr_t>());
+  return view;
+}
+
+}  // namespace sketchrnn

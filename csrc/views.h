@@ -1,0 +1,31 @@
+// Views of tensors that Python passes in, read through their Python attributes, so that no header of
+// PyTorch is needed: data_ptr(), shape, dtype and is_contiguous(). Every function checks what it is
+// given and says in one sentence what was found and what is accepted.
+
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace sketchrnn {
+
+struct View {
+  void* data = nullptr;
+  std::vector<std::int64_t> shape;
+};
+
+enum class Scalar { kFloat32, kFloat64, kInt64, kOther };
+
+Scalar scalar_of(const pybind11::handle& tensor);
+
+// The view of a contiguous tensor of this scalar type and shape; throws ValueError otherwise.
+View view(const std::string& what, const pybind11::handle& tensor, Scalar scalar,
+          const std::vector<std::int64_t>& shape);
+
+std::string shape_text(const std::vector<std::int64_t>& shape);
+std::vector<std::int64_t> shape_of(const pybind11::handle& tensor);
+
+}  // namespace sketchrnn

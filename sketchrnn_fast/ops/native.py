@@ -1,0 +1,122 @@
+"""The native backend of the recurrent ops: CPU kernels in C++ (csrc/cpu), called on tensors.
+
+Half precision is storage only, as everywhere: its values are widened to float32, which the kernels
+compute in, and the results are rounded back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sketchrnn_fast.ops import backends
+from sketchrnn_fast.ops.recurrent import Call, Implementation
+from sketchrnn_fast.reference.sequence import compute_dtype
+
+try:
+    from sketchrnn_fast import _native
+except ImportError:  # `backends.unavailable` says so
+    _native = None  # type: ignore[assignment]
+
+# Smaller tensors are left to torch's allocator; larger ones come from the kernels' own pool,
+# because the first touch of fresh memory costs as much as a good part of the arithmetic.
+_POOLED_BYTES = 1 << 20
+
+
+def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """An uninitialised tensor, float32 or float64, in memory that is used again."""
+    count = math.prod(shape)
+    if count * dtype.itemsize < _POOLED_BYTES:
+        return torch.empty(shape, dtype=dtype)
+    make = _native.empty_float32 if dtype == torch.float32 else _native.empty_float64
+    return torch.from_numpy(make(count)).view(shape)
+
+
+def register(op: str, weights_type: type[Any]) -> None:
+    """Make the native backend of a recurrent op known, where the native module is installed."""
+    if _native is None:
+        return
+
+    def saved_shape(call: Call) -> tuple[int, ...]:
+        T, B, _ = call.x.shape
+        weights = weights_type(*call.weights)
+        hyper_units, embedding = 0, 0
+        if op == "hyper_lstm":
+            _, hyper_units, embedding = weights.x_embedding.shape
+        units = weights.w_hh.shape[0]
+        return (_native.recurrent_saved_size(op, T * B, units, hyper_units, embedding),)
+
+    def forward(call: Call, save: bool) -> tuple[Tensor, Sequence[Tensor], Tensor]:
+        wide = _widened(call)
+        T, B, _ = wide.x.shape
+        dtype = wide.x.dtype
+        hidden = empty((T, B, wide.weights[1].shape[0]), dtype)
+        final = [torch.empty_like(part) for part in wide.state]
+        saved = empty(saved_shape(call), dtype) if save else None
+        _native.recurrent_forward(op, _arguments(wide), hidden, final, saved)
+        results = [
+            part.to(given.dtype) if index % 2 == 0 else part
+            for index, (part, given) in enumerate(zip(final, call.state, strict=True))
+        ]
+        return hidden.to(call.x.dtype), results, wide.x.new_empty(0) if saved is None else saved
+
+    def backward(
+        grad_hidden: Tensor,
+        grad_state: Sequence[Tensor],
+        hidden: Tensor,
+        saved: Tensor,
+        call: Call,
+        grad_x_wanted: bool,
+    ) -> Sequence[Tensor]:
+        wide = _widened(call)
+        dtype = wide.x.dtype
+        grad_x = empty(wide.x.shape, dtype) if grad_x_wanted else None
+        static = None if wide.static_input is None else torch.empty_like(wide.static_input)
+        weights = [torch.empty_like(weight) for weight in wide.weights]
+        state = [torch.empty_like(part) for part in wide.state]
+        _native.recurrent_backward(
+            op,
+            _arguments(wide),
+            grad_hidden.to(dtype),
+            [grad.to(dtype) for grad in grad_state],
+            hidden.to(dtype),
+            saved,
+            _native.RecurrentGradients(grad_x, static, weights, state),
+        )
+        first = wide.x.new_empty(0) if grad_x is None else grad_x
+        return [first, *([] if static is None else [static]), *weights, *state]
+
+    backends.register(op, "native", Implementation(forward, backward, saved_shape))
+
+
+def _widened(call: Call) -> Call:
+    """The call with its tensors in the dtype that the kernels compute in."""
+    dtype = compute_dtype(call.x.dtype)
+    if all(tensor.dtype == dtype for tensor in call.inputs):
+        return call
+    return call._replace(
+        x=call.x.to(dtype),
+        static_input=None if call.static_input is None else call.static_input.to(dtype),
+        weights=[weight.to(dtype) for weight in call.weights],
+        state=[part.to(dtype) for part in call.state],
+    )
+
+
+def _arguments(call: Call) -> object:
+    return _native.RecurrentArguments(
+        call.x,
+        call.static_input,
+        list(call.weights),
+        list(call.state),
+        call.lengths,
+        call.seed,
+        call.reverse,
+        call.forget_bias,
+        call.keep_prob,
+        call.row_offset,
+        torch.get_num_threads(),
+    )
