@@ -7,10 +7,10 @@ SKETCHRNN_FAST_SHARED (or ../shared) the built-in dataset stands in for aaron_sh
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
+import sheep
 import torch
 from timing import interleaved, record
 
@@ -57,9 +57,8 @@ def run() -> list[dict[str, object]]:
 
 
 def _file() -> Path:
-    shared = Path(os.environ.get("SKETCHRNN_FAST_SHARED", Path(__file__).parents[2] / "shared"))
-    file = shared / "data" / "aaron_sheep.npz"
-    if file.is_file():
+    file = sheep.file()
+    if file is not None:
         return file
     hershey.sketches()
     return next(hershey.cache_folder().glob("*.npz"))

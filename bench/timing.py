@@ -25,19 +25,38 @@ def interleaved(
 
 
 def record(
-    suite: str, case: str, peer: str, ours: list[float], peers: list[float]
+    suite: str,
+    case: str,
+    peer: str,
+    ours: list[float],
+    peers: list[float],
+    floor: list[float] | None = None,
+    unit: str = "s",
 ) -> dict[str, object]:
-    """One line of the results: ours beside a peer, with every sample."""
-    ours_s, peer_s = statistics.median(ours), statistics.median(peers)
+    """One line of the results: ours beside a peer, with every sample.
+
+    Args:
+        ours, peers: samples of equal number, the n-th of both taken next to each other.
+        floor: samples of the matrix products alone (`floor`), taken in the same turns.
+        unit: of the samples, and the ending of the names `ours_s` and `peer_s`.
+    """
+    ours_median, peer_median = statistics.median(ours), statistics.median(peers)
+    ratios = [peer / mine for mine, peer in zip(ours, peers, strict=True)]
+    p20, _, _, p80 = statistics.quantiles(ratios, n=5, method="inclusive")
+    floor_s = None if floor is None else statistics.median(floor)
     return {
         "suite": suite,
         "case": case,
         "peer": peer,
-        "ours_s": ours_s,
-        "peer_s": peer_s,
-        "ratio": peer_s / ours_s,
-        "floor_s": None,
-        "floor_share": None,
+        "unit": unit,
+        f"ours_{unit}": ours_median,
+        f"peer_{unit}": peer_median,
+        "ratio": peer_median / ours_median,
+        "ratio_p20": p20,
+        "ratio_p80": p80,
+        "floor_s": floor_s,
+        "floor_share": None if floor_s is None else floor_s / ours_median,
         "ours_samples": ours,
         "peer_samples": peers,
+        "floor_samples": floor,
     }

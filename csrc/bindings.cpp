@@ -1,6 +1,8 @@
 // The Python module sketchrnn_fast._native: argument checks and nothing else. Each function checks
 // what it was given, makes the output, releases the GIL and calls the core.
 
+#include "bindings.h"
+
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
@@ -8,7 +10,6 @@
 #include <cstdint>
 #include <string>
 
-#include "bindings.h"
 #include "core/cpu_features.h"
 #include "core/philox.h"
 #include "cpu/level.h"

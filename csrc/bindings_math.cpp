@@ -17,11 +17,12 @@ using Function = void (*)(const void*, void*, std::ptrdiff_t);
 const Function* function_named(const std::string& name) {
   const MathKernels& math = *level().math;
   if (name == "exp") return math.exp;
+  if (name == "exp_flushed") return math.exp_flushed;
   if (name == "log") return math.log;
   if (name == "sigmoid") return math.sigmoid;
   if (name == "tanh") return math.tanh;
   throw py::value_error("vector_function: name is " + name +
-                        "; there are exp, log, sigmoid and tanh");
+                        "; there are exp, exp_flushed, log, sigmoid and tanh");
 }
 
 template <class T>
@@ -50,8 +51,9 @@ py::array vector_function(const std::string& name, const py::array& values) {
 }  // namespace
 
 void bind_math(py::module_& module) {
-  module.def("vector_function", &vector_function, py::arg("name"), py::arg("values"),
-             "exp, log, sigmoid or tanh of a vector, as the kernels compute it; for tests.");
+  module.def(
+      "vector_function", &vector_function, py::arg("name"), py::arg("values"),
+      "exp, exp_flushed, log, sigmoid or tanh of a vector, as the kernels compute it; for tests.");
 }
 
 }  // namespace sketchrnn

@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <cstdint>
 #include <functional>
-#include <numeric>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "bindings.h"
 #include "cpu/level.h"
+#include "cpu/schedule.h"
 #include "views.h"
 
 namespace py = pybind11;
@@ -84,36 +84,6 @@ const Op& op_named(const std::string& name) {
   throw py::value_error("there is no op " + name);
 }
 
-// The rows in the order of their lengths, and what follows from it.
-class SortedRows {
- public:
-  SortedRows(const std::int64_t* lengths, std::int64_t time_steps, std::int64_t rows, bool reverse)
-      : row_of_(static_cast<std::size_t>(rows)), length_of_(row_of_.size(), time_steps) {
-    std::iota(row_of_.begin(), row_of_.end(), 0);
-    if (lengths != nullptr) {
-      std::stable_sort(row_of_.begin(), row_of_.end(), [&](std::int64_t one, std::int64_t other) {
-        return lengths[one] > lengths[other];
-      });
-      for (std::size_t p = 0; p < row_of_.size(); ++p) length_of_[p] = lengths[row_of_[p]];
-    }
-    entry_.push_back(0);
-    std::size_t active = row_of_.size();
-    for (std::int64_t t = 0; t < time_steps; ++t) {
-      while (active > 0 && length_of_[active - 1] <= t) --active;
-      active_.push_back(static_cast<std::int64_t>(active));
-      entry_.push_back(entry_.back() + active_.back());
-    }
-    schedule_ = {time_steps,        rows,           reverse,       row_of_.data(),
-                 length_of_.data(), active_.data(), entry_.data()};
-  }
-
-  const Schedule& schedule() const { return schedule_; }
-
- private:
-  std::vector<std::int64_t> row_of_, length_of_, active_, entry_;
-  Schedule schedule_{};
-};
-
 // The arguments that forward and backward share, as Python passes them.
 struct Arguments {
   py::object x, static_input;
@@ -124,6 +94,16 @@ struct Arguments {
   std::int64_t row_offset;
   int threads;
 };
+
+// Threads that have enough to do between two of their meetings: a step of a small layer is done
+// before a second thread has woken.
+int threads_worth_using(const Sizes& s, int threads) {
+  constexpr std::int64_t kLeast = 1
+                                  << 16;  // multiply-adds of a thread in a step, some microseconds
+  const std::int64_t gates = 4 * (s.N + s.H);
+  const std::int64_t per_step = s.B * gates * (s.N + s.X);
+  return static_cast<int>(std::clamp<std::int64_t>(per_step / kLeast, 1, std::max(threads, 1)));
+}
 
 // A checked call, with what it points to.
 class Call {
@@ -156,7 +136,7 @@ class Call {
     read_all("weights", given.weights, op.weights(sizes_), call_.weights);
     read_all("state", given.state, op.state(sizes_), call_.state);
     call_.forget_bias = given.forget_bias;
-    call_.threads = std::max(given.threads, 1);
+    call_.threads = threads_worth_using(sizes_, given.threads);
     read_dropout(given);
     const std::int64_t* lengths = nullptr;
     if (!given.lengths.is_none()) {
@@ -234,9 +214,17 @@ class Call {
 Arguments arguments(py::object x, py::object static_input, py::list weights, py::list state,
                     py::object lengths, py::object seed, bool reverse, double forget_bias,
                     double keep_prob, std::int64_t row_offset, int threads) {
-  return {std::move(x),    std::move(static_input), std::move(weights), std::move(state),
-          std::move(lengths), std::move(seed),      reverse,            forget_bias,
-          keep_prob,       row_offset,              threads};
+  return {std::move(x),
+          std::move(static_input),
+          std::move(weights),
+          std::move(state),
+          std::move(lengths),
+          std::move(seed),
+          reverse,
+          forget_bias,
+          keep_prob,
+          row_offset,
+          threads};
 }
 
 void forward(const std::string& name, const Arguments& given, const py::object& hidden,
@@ -263,7 +251,9 @@ void backward(const std::string& name, const Arguments& given, const py::object&
   const Call call(op_named(name), given);
   const Sizes& s = call.sizes();
   BackwardCall back{};
-  back.grad_hidden = call.read("grad_hidden", grad_hidden, {s.T, s.B, s.N});
+  if (!grad_hidden.is_none()) {
+    back.grad_hidden = call.read("grad_hidden", grad_hidden, {s.T, s.B, s.N});
+  }
   call.read_state("grad_state", grad_state, back.grad_state);
   back.hidden = call.read("hidden", hidden, {s.T, s.B, s.N});
   back.saved = call.read_saved(saved);
@@ -282,16 +272,15 @@ void bind_recurrent(py::module_& module) {
   py::class_<Arguments>(module, "RecurrentArguments", "The arguments of a recurrent op.")
       .def(py::init(&arguments), py::arg("x"), py::arg("static_input"), py::arg("weights"),
            py::arg("state"), py::arg("lengths"), py::arg("seed"), py::arg("reverse"),
-           py::arg("forget_bias"), py::arg("keep_prob"), py::arg("row_offset"),
-           py::arg("threads"));
+           py::arg("forget_bias"), py::arg("keep_prob"), py::arg("row_offset"), py::arg("threads"));
   py::class_<Gradients>(module, "RecurrentGradients", "The gradients that a backward pass fills.")
       .def(py::init([](py::object x, py::object static_input, py::list weights, py::list state) {
              return Gradients{std::move(x), std::move(static_input), std::move(weights),
                               std::move(state)};
            }),
            py::arg("x"), py::arg("static_input"), py::arg("weights"), py::arg("state"));
-  module.def("recurrent_forward", &forward, py::arg("op"), py::arg("arguments"),
-             py::arg("hidden"), py::arg("final_state"), py::arg("saved"));
+  module.def("recurrent_forward", &forward, py::arg("op"), py::arg("arguments"), py::arg("hidden"),
+             py::arg("final_state"), py::arg("saved"));
   module.def("recurrent_backward", &backward, py::arg("op"), py::arg("arguments"),
              py::arg("grad_hidden"), py::arg("grad_state"), py::arg("hidden"), py::arg("saved"),
              py::arg("gradients"));

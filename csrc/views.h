@@ -1,6 +1,6 @@
-// Views of tensors that Python passes in, read through their Python attributes, so that no header of
-// PyTorch is needed: data_ptr(), shape, dtype and is_contiguous(). Every function checks what it is
-// given and says in one sentence what was found and what is accepted.
+// Views of tensors that Python passes in, read through their Python attributes, so that no header
+// of PyTorch is needed: data_ptr(), shape, dtype and is_contiguous(). Every function checks what it
+// is given and says in one sentence what was found and what is accepted.
 
 #pragma once
 

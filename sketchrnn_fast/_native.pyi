@@ -4,10 +4,12 @@ from typing import SupportsIndex, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 class CpuFeatures(TypedDict):
     architecture: str
     level: str
+    kernels: str
     vendor: str | None
     model: str | None
     flags: dict[str, bool]
@@ -49,11 +51,123 @@ def dropout_keep(
         ValueError: a size does not fit, or keep_prob is not in (0, 1].
     """
 
+def vector_function(
+    name: str, values: NDArray[np.float32] | NDArray[np.float64]
+) -> NDArray[np.float32] | NDArray[np.float64]:
+    """exp, exp_flushed, log, sigmoid or tanh of a vector [n], as the kernels compute it; for tests.
+
+    Raises:
+        ValueError: there is no such function, or the values have another dtype or shape.
+    """
+
+def mixture_density(
+    params: Tensor,
+    target: Tensor,
+    offset_weight: Tensor,
+    pen_weight: Tensor,
+    offset: Tensor,
+    pen: Tensor,
+    gradient: Tensor | None,
+    threads: int,
+) -> None:
+    """Fill the losses [R] and the gradient [R, 6K+3] (reference/mixture_density.py).
+
+    All tensors are contiguous and of params' dtype, float32 or float64.
+
+    Raises:
+        ValueError: a tensor has another dtype or shape, or is not contiguous.
+    """
+
+def mixture_density_backward(
+    grad_offset: Tensor, grad_pen: Tensor, gradient: Tensor, grad_params: Tensor, threads: int
+) -> None:
+    """Fill grad_params [R, 6K+3]: columns 0 to 2 of gradient times grad_pen, the rest times
+    grad_offset, both [R].
+
+    Raises:
+        ValueError: a tensor has another dtype or shape, or is not contiguous.
+    """
+
+class RecurrentArguments:
+    """The arguments of a recurrent op: contiguous CPU tensors, float32 or float64."""
+
+    def __init__(
+        self,
+        x: Tensor,
+        static_input: Tensor | None,
+        weights: list[Tensor],
+        state: list[Tensor],
+        lengths: Tensor | None,
+        seed: Tensor | None,
+        reverse: bool,
+        forget_bias: float,
+        keep_prob: float,
+        row_offset: int,
+        threads: int,
+    ) -> None: ...
+
+class RecurrentGradients:
+    """The gradients that a backward pass fills; None where one is not wanted."""
+
+    def __init__(
+        self,
+        x: Tensor | None,
+        static_input: Tensor | None,
+        weights: list[Tensor],
+        state: list[Tensor],
+    ) -> None: ...
+
+def recurrent_forward(
+    op: str,
+    arguments: RecurrentArguments,
+    hidden: Tensor,
+    final_state: list[Tensor],
+    saved: Tensor | None,
+) -> None:
+    """Run `lstm`, `layer_norm_lstm` or `hyper_lstm`; fills hidden, final_state and saved.
+
+    Raises:
+        ValueError: a tensor has another type or shape than the op takes, or is not contiguous.
+    """
+
+def recurrent_backward(
+    op: str,
+    arguments: RecurrentArguments,
+    grad_hidden: Tensor | None,
+    grad_state: list[Tensor],
+    hidden: Tensor,
+    saved: Tensor,
+    gradients: RecurrentGradients,
+) -> None:
+    """The derivative of `recurrent_forward`; fills `gradients`. grad_hidden None means zeros.
+
+    Raises:
+        ValueError: as `recurrent_forward`.
+    """
+
+def recurrent_saved_size(
+    op: str, entries: int, units: int, hyper_units: int = 0, embedding: int = 0
+) -> int:
+    """Elements of `saved` for so many entries, one a row and step."""
+
+def empty_float32(count: int) -> NDArray[np.float32]:
+    """An uninitialised vector in the kernels' pool of memory, to which it returns by itself."""
+
+def empty_float64(count: int) -> NDArray[np.float64]:
+    """As `empty_float32`."""
+
+def memory_use() -> tuple[int, int]:
+    """Bytes of the pool's large blocks that are in use, and that are kept for later."""
+
+def release_memory() -> None:
+    """Give what the pool keeps back to the system."""
+
 def cpu_features() -> CpuFeatures:
     """What the CPU offers and the operating system has enabled.
 
-    `flags` has the names of /proc/cpuinfo and is empty elsewhere than on x86; `vendor` and `model`
-    are None where they are not known.
+    `level` is the CPU's, `kernels` that of the kernels that run. `flags` has the names of
+    /proc/cpuinfo and is empty elsewhere than on x86; `vendor` and `model` are None where they are
+    not known.
     """
 
 def build_report() -> BuildReport:

@@ -7,9 +7,9 @@
 //   a_g = (code^x_g A^x_g) (s_g + x W_g) + (code^h_g A^h_g) r_g + code^b_g B_g + bias_g
 //   h, c = LayerNormLSTM(a, c)                              a pass over each row
 //
-// with s and ŝ the static input's products. The factors of the gates stay factored, E numbers a gate
-// and row: the line of a is one kernel, `scale_gates`, that makes factors and products for a few rows
-// and a panel of columns in registers. The hyper cell's hat is "hyper" in names.
+// with s and ŝ the static input's products. The factors of the gates stay factored, E numbers a
+// gate and row: the line of a is one kernel, `scale_gates`, that makes factors and products for a
+// few rows and a panel of columns in registers. The hyper cell's hat is "hyper" in names.
 //
 // Saved, an entry a row and step: r, 4 N; c, N; ĝ, 4 H; ĉ and ĥ, H each; the codes, 12 E; and the
 // statistics of both cells' norms. Backward makes a and the factors again with the same kernel.
@@ -61,7 +61,7 @@ LayerNormLSTMRows<T> norm_rows(const RecurrentCall& call, std::ptrdiff_t units, 
 
 template <class T>
 struct HyperLayout {
-  Layout<T> main;   // each gate a whole number of panels, so that a panel has one gate's factors
+  Layout<T> main;  // each gate a whole number of panels, so that a panel has one gate's factors
   Layout<T> hyper;
   std::ptrdiff_t X, S, N, H, E;
   std::ptrdiff_t code_wide;    // columns of one code in scratch: whole panels
@@ -181,8 +181,8 @@ struct ScaleTile {
     const T* const start = rows.static_start.data;
     const std::ptrdiff_t start_stride = rows.static_start.row_stride;
     part.start(start == nullptr ? nullptr : start + first * start_stride + column, start_stride);
-    part.accumulate(rows.x + first * rows.x_stride, rows.x_stride, 1, weights.x_weights + column * X,
-                    0, X);
+    part.accumulate(rows.x + first * rows.x_stride, rows.x_stride, 1,
+                    weights.x_weights + column * X, 0, X);
     if (kKeep) {
       total.finish(rows.factors[0] + at, rows.gates_stride, 0);
       part.finish(rows.x_products + at, rows.gates_stride, 0);
@@ -230,7 +230,8 @@ struct PackedScales {
     }
   }
 
-  void pack_mine(const RecurrentCall& call, const HyperLayout<T>& layout, const Place& place) const {
+  void pack_mine(const RecurrentCall& call, const HyperLayout<T>& layout,
+                 const Place& place) const {
     const auto weight = [&](int i) { return static_cast<const T*>(call.weights[i]); };
     const std::ptrdiff_t N = layout.N, E = layout.E;
     const Range columns = place.mine_of_all(layout.main.gate_panels);

@@ -1,5 +1,6 @@
 // The backward pass of hyper_lstm.h, which has the design; chunks and panels as in
-// sequence_backward.h. One step back, with da the gradient of the main cell's gates, and p = s + x W_x:
+// sequence_backward.h. One step back, with da the gradient of the main cell's gates, and p = s + x
+// W_x:
 //
 //   factors, p and a again from the saved codes and r
 //   da from dh and dc                                        a pass over each row, which leaves
@@ -21,7 +22,7 @@ namespace sketchrnn {
 namespace SKETCHRNN_LEVEL {
 
 // Five panels of gates are kept for a chunk instead of one.
-constexpr std::ptrdiff_t kHyperChunkEntries = 256;
+constexpr std::ptrdiff_t kHyperChunkEntries = 512;
 
 template <class T>
 class HyperBackwardPass {
@@ -48,7 +49,8 @@ class HyperBackwardPass {
         main_back_(take<T>(arena, (n_panels_ + x_panels_) * main_depth_ * kPanel<T>)),
         hyper_back_(take<T>(arena, (n_panels_ + x_panels_) * hyper_depth_ * kPanel<T>)),
         hyper_hidden_back_(take<T>(arena, hyper_n_panels_ * hyper_depth_ * kPanel<T>)),
-        projections_back_(take<T>(arena, kCodes * layout_.code_panels * layout_.main.wide * kPanel<T>)),
+        projections_back_(
+            take<T>(arena, kCodes * layout_.code_panels * layout_.main.wide * kPanel<T>)),
         embeddings_back_(take<T>(arena, hyper_n_panels_ * kCodes * layout_.code_wide * kPanel<T>)),
         grad_gates_(chunk_panels(arena, main_depth_)),
         grad_x_products_(chunk_panels(arena, main_depth_)),
@@ -57,14 +59,22 @@ class HyperBackwardPass {
                       grad_gates_},
         grad_hyper_gates_(chunk_panels(arena, hyper_depth_)),
         grad_codes_(chunk_panels(arena, kCodes * layout_.code_wide)),
-        hidden_before_(chunk_panels(arena, layout_.N)),
-        x_(chunk_panels(arena, layout_.X)),
-        hyper_hidden_before_(chunk_panels(arena, layout_.H)),
-        hyper_hidden_(chunk_panels(arena, layout_.H)),
-        codes_(chunk_panels(arena, kCodes * layout_.code_wide)),
+        hidden_before_(chunk_inputs(arena, layout_.N)),
+        x_(chunk_inputs(arena, layout_.X)),
+        hyper_hidden_before_(chunk_inputs(arena, layout_.H)),
+        hyper_hidden_(chunk_inputs(arena, layout_.H)),
+        codes_(chunk_inputs(arena, kCodes * InputBlocks<T>::blocks_for(layout_.E) * kTileRows)),
         static_grads_(call, layout_.main, weight(kWXh), grad_weight(kWXh), arena),
         hyper_static_grads_(call, layout_.hyper, weight(kHyperWXh), grad_weight(kHyperWXh), arena),
         grad_static_(take<T>(arena, rows() * static_grads_.width())),
+        grad_w_hh_(layout_.N, layout_.main.gate_columns(), grad_weight(kWHh), arena),
+        grad_w_x_(layout_.X, layout_.main.gate_columns(), grad_weight(kWXh), arena),
+        grad_hyper_w_x_(layout_.X, layout_.hyper.gate_columns(), grad_weight(kHyperWXh), arena),
+        grad_hyper_w_h_(layout_.N, layout_.hyper.gate_columns(),
+                        grad_weight(kHyperWXh) + (layout_.X + layout_.S) * 4 * layout_.H, arena),
+        grad_hyper_w_hh_(layout_.H, layout_.hyper.gate_columns(), grad_weight(kHyperWHh), arena),
+        projection_totals_(take_zeros<T>(arena, kCodes * layout_.E * layout_.main.wide)),
+        embedding_totals_(take_zeros<T>(arena, kCodes * layout_.H * layout_.code_wide)),
         bias_totals_(take_zeros<T>(arena, layout_.main.gates_width)),
         code_totals_(take_zeros<T>(arena, layout_.codes_width)),
         step_codes_(take_zeros<T>(arena, rows() * layout_.codes_width)),
@@ -74,10 +84,10 @@ class HyperBackwardPass {
         grad_cells_(take_zeros<T>(arena, rows() * layout_.main.wide)),
         grad_hyper_hidden_(take_zeros<T>(arena, rows() * hyper_state_width_)),
         grad_hyper_cells_(take_zeros<T>(arena, rows() * layout_.hyper.wide)),
-        no_gradient_(take_zeros<T>(arena, layout_.hyper.wide)),
-        scratch_size_(LayerNormLSTMRows<T>::scratch_size(
-                          layout_.N > layout_.H ? layout_.N : layout_.H) +
-                      layout_.main.wide),
+        no_gradient_(take_zeros<T>(arena, layout_.N > layout_.H ? layout_.N : layout_.H)),
+        scratch_size_(
+            LayerNormLSTMRows<T>::scratch_size(layout_.N > layout_.H ? layout_.N : layout_.H) +
+            layout_.main.wide),
         scratch_(take_zeros<T>(arena, call.threads * scratch_size_)),
         sums_size_(LayerNormLSTMRows<T>::sums_size(layout_.N) +
                    LayerNormLSTMRows<T>::sums_size(layout_.H) + kPanel<T>),
@@ -116,8 +126,15 @@ class HyperBackwardPass {
     return elements * static_cast<std::ptrdiff_t>(sizeof(T));
   }
   Panels<T> chunk_panels(Arena& arena, std::ptrdiff_t columns) const {
-    return {take<T>(arena, panels_size<T>(columns, chunks_.depth())),
-            chunks_.depth() * kPanel<T>};
+    return {take<T>(arena, panels_size<T>(columns, chunks_.depth())), chunks_.depth() * kPanel<T>};
+  }
+  InputBlocks<T> chunk_inputs(Arena& arena, std::ptrdiff_t columns) const {
+    return {take<T>(arena, InputBlocks<T>::size(columns, chunks_.depth())),
+            chunks_.depth() * InputBlocks<T>::kWidth};
+  }
+  InputBlocks<T> code_inputs(int code) const {
+    return {codes_.data + code * InputBlocks<T>::blocks_for(layout_.E) * codes_.block_stride,
+            codes_.block_stride};
   }
   T* step_row(StepRow which, std::ptrdiff_t position) const {
     return step_rows_ + (which * rows() + position) * layout_.main.gates_width;
@@ -206,8 +223,8 @@ class HyperBackwardPass {
     for (int code = 0; code < kCodes; ++code) {
       const std::ptrdiff_t column = code * layout_.code_wide;
       copy(codes + column, from.codes + code * layout_.E, bytes(layout_.E));
+      code_inputs(code).copy_row(from.codes + code * layout_.E, layout_.E, entry);
     }
-    codes_.copy_row(codes, kCodes * layout_.code_wide, entry);
     const T* const x = static_cast<const T*>(call_.x) + (t * rows() + row) * layout_.X;
     copy(step_x_ + position * layout_.X, x, bytes(layout_.X));
     x_.copy_row(x, layout_.X, entry);
@@ -253,14 +270,16 @@ class HyperBackwardPass {
     const HyperSaved<T> from = saved(t, position);
     const T* const cell_before =
         before < 0 ? static_cast<const T*>(call_.state[1]) + row * N : saved(before, position).cell;
-    const BackwardRow<T> the_row{factors, cell_before,
-                                 static_cast<const T*>(back_.grad_hidden) + (t * rows() + row) * N,
+    const T* const grad_output =
+        back_.grad_hidden == nullptr
+            ? no_gradient_
+            : static_cast<const T*>(back_.grad_hidden) + (t * rows() + row) * N;
+    const BackwardRow<T> the_row{factors, cell_before, grad_output,
                                  grad_hidden_ + position * state_width_,
                                  grad_cells_ + position * layout_.main.wide};
-    rows_.backward(the_row,
-                   {step_row(kGates, position), layout_.main.wide, from.cell, from.statistics},
-                   layout_.main.wide, grad_gates_, entry, scratch,
-                   sums_ + place.thread * sums_size_);
+    rows_.backward(
+        the_row, {step_row(kGates, position), layout_.main.wide, from.cell, from.statistics},
+        layout_.main.wide, grad_gates_, entry, scratch, sums_ + place.thread * sums_size_);
     spread(position, entry);
   }
 
@@ -293,13 +312,13 @@ class HyperBackwardPass {
     for (std::ptrdiff_t code = mine.begin; code < mine.end; ++code) {
       const std::ptrdiff_t use = code / 4, gate = code % 4;
       const Panels<T>& from = grad_factors_[use];
-      const Product<T> product{{from.at(gate * wide, first + place.team), stride * kPanel<T>,
-                                from.block_stride, wide},
-                               projections_back_ + code * layout_.code_wide * wide,
-                               {nullptr, 0},
-                               grad_codes_.at(code * layout_.code_wide, first + place.team),
-                               stride * kPanel<T>,
-                               grad_codes_.block_stride};
+      const Product<T> product{
+          {from.at(gate * wide, first + place.team), stride * kPanel<T>, from.block_stride, wide},
+          packed(projections_back_ + code * layout_.code_wide * wide, wide),
+          {nullptr, 0},
+          grad_codes_.at(code * layout_.code_wide, first + place.team),
+          stride * kPanel<T>,
+          grad_codes_.block_stride};
       product.run(count, 0, panels);
     }
   }
@@ -310,7 +329,7 @@ class HyperBackwardPass {
     T* const grads = grad_hyper_hidden_ + place.team * hyper_state_width_;
     const Product<T> product{{grad_codes_.at(0, first + place.team), stride * kPanel<T>,
                               grad_codes_.block_stride, kCodes * layout_.code_wide},
-                             embeddings_back_,
+                             packed(embeddings_back_, kCodes * layout_.code_wide),
                              {grads, stride * hyper_state_width_},
                              grads,
                              stride * hyper_state_width_};
@@ -323,9 +342,8 @@ class HyperBackwardPass {
     const std::ptrdiff_t row = schedule_.row_of[position], H = layout_.H;
     const std::ptrdiff_t before = schedule_.step_before(t, position);
     const HyperSaved<T> from = saved(t, position);
-    const T* const cell_before = before < 0
-                                     ? static_cast<const T*>(call_.state[3]) + row * H
-                                     : saved(before, position).hyper_cell;
+    const T* const cell_before = before < 0 ? static_cast<const T*>(call_.state[3]) + row * H
+                                            : saved(before, position).hyper_cell;
     const BackwardRow<T> the_row{nullptr, cell_before, no_gradient_,
                                  grad_hyper_hidden_ + position * hyper_state_width_,
                                  grad_hyper_cells_ + position * layout_.hyper.wide};
@@ -343,7 +361,8 @@ class HyperBackwardPass {
     T* const to = grad_hidden_ + place.team * state_width_;
     const std::ptrdiff_t width = stride * state_width_;
     const auto run = [&](const Left<T>& by, const T* panels, bool add, Range columns) {
-      const Product<T> product{by, panels, {add ? to : nullptr, width}, to, width};
+      const Product<T> product{
+          by, packed(panels, by.depth), {add ? to : nullptr, width}, to, width};
       product.run(count, columns.begin, columns.end);
     };
     // The columns of h come from the h products, those of x from the x products; both from dĝ.
@@ -354,16 +373,19 @@ class HyperBackwardPass {
     run(left(grad_x_products_, main_depth_), main_back_, false, of_x);
     run(left(grad_hyper_gates_, hyper_depth_), hyper_back_, true, columns);
     const std::ptrdiff_t hyper_width = stride * hyper_state_width_;
-    const Product<T> hyper{left(grad_hyper_gates_, hyper_depth_), hyper_hidden_back_, {nullptr, 0},
-                           grad_hyper_hidden_ + place.team * hyper_state_width_, hyper_width};
+    const Product<T> hyper{left(grad_hyper_gates_, hyper_depth_),
+                           packed(hyper_hidden_back_, hyper_depth_),
+                           {nullptr, 0},
+                           grad_hyper_hidden_ + place.team * hyper_state_width_,
+                           hyper_width};
     const Range hyper_columns = place.mine_of_team(hyper_n_panels_);
     hyper.run(count, hyper_columns.begin, hyper_columns.end);
   }
 
   void store_grad_x(const Place& place, std::ptrdiff_t t) const {
     place.each_of_mine(place.rows(rows()), [&](std::ptrdiff_t position) {
-      T* const to = static_cast<T*>(back_.grad_x) +
-                    (t * rows() + schedule_.row_of[position]) * layout_.X;
+      T* const to =
+          static_cast<T*>(back_.grad_x) + (t * rows() + schedule_.row_of[position]) * layout_.X;
       if (position < schedule_.active[t]) {
         copy(to, grad_hidden_ + position * state_width_ + n_panels_ * kPanel<T>, bytes(layout_.X));
       } else {
@@ -374,26 +396,24 @@ class HyperBackwardPass {
 
   // The chunk's products, over all its entries; each thread has some of the columns.
   void gather(const Place& place, const Chunk& chunk) const {
-    const std::ptrdiff_t N = layout_.N, X = layout_.X, S = layout_.S, H = layout_.H;
-    const bool add = !chunk.first;
     const Range main = place.mine_of_all(layout_.main.gate_panels);
-    const auto to_main = [&](const Panels<T>& inputs, std::ptrdiff_t width,
-                             const Panels<T>& outputs, T* gradient) {
-      weight_gradient(inputs, width, outputs, chunk.entries, main, layout_.main.gate_columns(),
-                      gradient, add);
-    };
-    to_main(hidden_before_, N, grad_h_products_, grad_weight(kWHh));
-    to_main(x_, X, grad_x_products_, grad_weight(kWXh));
+    grad_w_hh_.add(hidden_before_, grad_h_products_, chunk.entries, main);
+    grad_w_x_.add(x_, grad_x_products_, chunk.entries, main);
     const Range hyper = place.mine_of_all(layout_.hyper.gate_panels);
-    const auto to_hyper = [&](const Panels<T>& inputs, std::ptrdiff_t width, T* gradient) {
-      weight_gradient(inputs, width, grad_hyper_gates_, chunk.entries, hyper,
-                      layout_.hyper.gate_columns(), gradient, add);
-    };
-    T* const grad_w_xh = grad_weight(kHyperWXh);
-    to_hyper(x_, X, grad_w_xh);
-    to_hyper(hidden_before_, N, grad_w_xh + (X + S) * 4 * H);
-    to_hyper(hyper_hidden_before_, H, grad_weight(kHyperWHh));
-    gather_codes(place, chunk);
+    grad_hyper_w_x_.add(x_, grad_hyper_gates_, chunk.entries, hyper);
+    grad_hyper_w_h_.add(hidden_before_, grad_hyper_gates_, chunk.entries, hyper);
+    grad_hyper_w_hh_.add(hyper_hidden_before_, grad_hyper_gates_, chunk.entries, hyper);
+    const Range projection = place.mine_of_all(layout_.main.wide / kPanel<T>);
+    for (int code = 0; code < kCodes; ++code) {
+      const Panels<T>& factors = grad_factors_[code / 4];
+      const Panels<T> outputs{factors.at(code % 4 * layout_.main.wide, 0), factors.block_stride};
+      grad_projection(code).add(code_inputs(code), outputs, chunk.entries, projection);
+    }
+    each_code_of(place, [&](int code) {
+      const Panels<T> outputs{grad_codes_.at(code * layout_.code_wide, 0),
+                              grad_codes_.block_stride};
+      grad_embedding(code).add(hyper_hidden_, outputs, chunk.entries, {0, layout_.code_panels});
+    });
     add_column_sums(grad_gates_, chunk.entries, main, bias_totals_);
     add_column_sums(grad_codes_, chunk.entries, place.mine_of_all(kCodes * layout_.code_panels),
                     code_totals_);
@@ -401,24 +421,22 @@ class HyperBackwardPass {
     hyper_static_grads_.add(chunk, grad_hyper_gates_, hyper);
   }
 
-  void gather_codes(const Place& place, const Chunk& chunk) const {
-    const std::ptrdiff_t N = layout_.N, H = layout_.H, E = layout_.E;
-    const std::ptrdiff_t gate_panels = layout_.main.wide / kPanel<T>;
-    for (int code = 0; code < kCodes; ++code) {
-      const int use = code / 4, gate = code % 4;
-      const std::ptrdiff_t column = code * layout_.code_wide;
-      const Panels<T> codes{codes_.at(column, 0), codes_.block_stride};
-      const Panels<T>& factors = grad_factors_[use];
-      const Panels<T> outputs{factors.at(gate * layout_.main.wide, 0), factors.block_stride};
-      weight_gradient(codes, E, outputs, chunk.entries, place.mine_of_all(gate_panels),
-                      GateColumns{N, layout_.main.wide, N},
-                      grad_weight(kProjectionOf[use]) + gate * E * N, !chunk.first);
-      if (code % place.threads != place.thread) continue;
-      const Panels<T> grads{grad_codes_.at(column, 0), grad_codes_.block_stride};
-      weight_gradient(hyper_hidden_, H, grads, chunk.entries, {0, layout_.code_panels},
-                      GateColumns{E, layout_.code_wide, E},
-                      grad_weight(kEmbeddingOf[use]) + gate * H * E, !chunk.first);
-    }
+  // Codes are few panels wide: whole ones are dealt to the threads.
+  template <class Body>
+  static void each_code_of(const Place& place, Body&& body) {
+    for (int code = place.thread; code < kCodes; code += place.threads) body(code);
+  }
+
+  WeightGradient<T> grad_projection(int code) const {
+    const std::ptrdiff_t N = layout_.N, wide = layout_.main.wide;
+    return {layout_.E, GateColumns{1, N, wide, N},
+            grad_weight(kProjectionOf[code / 4]) + code % 4 * layout_.E * N,
+            projection_totals_ + code * layout_.E * wide};
+  }
+  WeightGradient<T> grad_embedding(int code) const {
+    const std::ptrdiff_t H = layout_.H, E = layout_.E, wide = layout_.code_wide;
+    return {H, GateColumns{1, E, wide, E}, grad_weight(kEmbeddingOf[code / 4]) + code % 4 * H * E,
+            embedding_totals_ + code * H * wide};
   }
 
   void leave(std::ptrdiff_t position) const {
@@ -432,6 +450,17 @@ class HyperBackwardPass {
 
   // What remains after the last chunk: the static input, the biases and the norms.
   void finish(const Place& place) const {
+    const Range main = place.mine_of_all(layout_.main.gate_panels);
+    grad_w_hh_.finish(main);
+    grad_w_x_.finish(main);
+    const Range hyper = place.mine_of_all(layout_.hyper.gate_panels);
+    grad_hyper_w_x_.finish(hyper);
+    grad_hyper_w_h_.finish(hyper);
+    grad_hyper_w_hh_.finish(hyper);
+    each_code_of(place, [&](int code) {
+      grad_projection(code).finish({0, layout_.main.wide / kPanel<T>});
+      grad_embedding(code).finish({0, layout_.code_panels});
+    });
     static_grads_.finish(place, grad_static_, false);
     hyper_static_grads_.finish(place, grad_static_, true);
     static_grads_.place_rows(place, grad_static_, static_cast<T*>(back_.grad_static));
@@ -467,7 +496,7 @@ class HyperBackwardPass {
   const StaticInput<T> static_;
   const PackedScales<T> scales_;
   const Chunks chunks_;
-  const std::ptrdiff_t main_depth_, hyper_depth_;             // columns of both cells' gates
+  const std::ptrdiff_t main_depth_, hyper_depth_;              // columns of both cells' gates
   const std::ptrdiff_t n_panels_, x_panels_, hyper_n_panels_;  // of the step's products
   const std::ptrdiff_t state_width_, hyper_state_width_;
   T* const static_start_;
@@ -480,9 +509,14 @@ class HyperBackwardPass {
   const Panels<T> grad_gates_, grad_x_products_, grad_h_products_;
   const Panels<T> grad_factors_[kUses];
   const Panels<T> grad_hyper_gates_, grad_codes_;
-  const Panels<T> hidden_before_, x_, hyper_hidden_before_, hyper_hidden_, codes_;
+  const InputBlocks<T> hidden_before_, x_, hyper_hidden_before_, hyper_hidden_;
+  const InputBlocks<T> codes_;  // each code at a block of its own
   const StaticGradients<T> static_grads_, hyper_static_grads_;
   T* const grad_static_;  // [B] rows, by position
+  const WeightGradient<T> grad_w_hh_, grad_w_x_;
+  const WeightGradient<T> grad_hyper_w_x_, grad_hyper_w_h_, grad_hyper_w_hh_;
+  T* const projection_totals_;  // of each code's projection
+  T* const embedding_totals_;   // of each code's embedding
   T* const bias_totals_;
   T* const code_totals_;
   // Of a step, by position:
@@ -493,7 +527,7 @@ class HyperBackwardPass {
   T* const grad_cells_;
   T* const grad_hyper_hidden_;
   T* const grad_hyper_cells_;
-  T* const no_gradient_;
+  const T* const no_gradient_;  // a row of zeros
   const std::ptrdiff_t scratch_size_;
   T* const scratch_;  // for each thread: a row's own scratch, then its dropout factors
   const std::ptrdiff_t sums_size_;

@@ -34,9 +34,9 @@ class HyperForwardPass {
         codes_(take<T>(arena, rows() * layout_.codes_width)),
         cells_(take_zeros<T>(arena, rows() * layout_.main.wide)),
         hyper_cells_(take_zeros<T>(arena, rows() * layout_.hyper.wide)),
-        scratch_size_(LayerNormLSTMRows<T>::scratch_size(
-                          layout_.N > layout_.H ? layout_.N : layout_.H) +
-                      layout_.main.wide),
+        scratch_size_(
+            LayerNormLSTMRows<T>::scratch_size(layout_.N > layout_.H ? layout_.N : layout_.H) +
+            layout_.main.wide),
         scratch_(take_zeros<T>(arena, call.threads * scratch_size_)) {}
 
   void run(const Place& place) {
@@ -130,8 +130,8 @@ class HyperForwardPass {
     const std::ptrdiff_t t = schedule_.step(k), X = layout_.X;
     place.each_of_mine(place.rows(schedule_.active[t]), [&](std::ptrdiff_t position) {
       const std::ptrdiff_t row = schedule_.row_of[position];
-      copy(input_of(position) + layout_.N,
-           static_cast<const T*>(call_.x) + (t * rows() + row) * X, bytes(X));
+      copy(input_of(position) + layout_.N, static_cast<const T*>(call_.x) + (t * rows() + row) * X,
+           bytes(X));
     });
   }
 
@@ -141,17 +141,19 @@ class HyperForwardPass {
     const T* const inputs = input_of(place.team);
     const std::ptrdiff_t width = layout_.main.gates_width;
     const std::ptrdiff_t hyper_width = layout_.hyper.gates_width;
-    const Product<T> by_h{row_major(inputs, stride * layout_.input_width, layout_.N), h_panels_,
-                          {nullptr, 0}, h_products_ + place.team * width, stride * width};
+    const Product<T> by_h{row_major(inputs, stride * layout_.input_width, layout_.N),
+                          packed(h_panels_, layout_.N),
+                          {nullptr, 0},
+                          h_products_ + place.team * width,
+                          stride * width};
     const Range columns = place.mine_of_team(layout_.main.gate_panels);
     by_h.run(count, columns.begin, columns.end);
-    const Start<T> start = layout_.S > 0
-                               ? Start<T>{hyper_static_start_ + place.team * hyper_width,
-                                          stride * hyper_width}
-                               : Start<T>{nullptr, 0};
+    const Start<T> start = layout_.S > 0 ? Start<T>{hyper_static_start_ + place.team * hyper_width,
+                                                    stride * hyper_width}
+                                         : Start<T>{nullptr, 0};
     const Product<T> hyper{row_major(inputs, stride * layout_.input_width, layout_.depth),
-                           hyper_panels_, start, hyper_gates_ + place.team * hyper_width,
-                           stride * hyper_width};
+                           packed(hyper_panels_, layout_.depth), start,
+                           hyper_gates_ + place.team * hyper_width, stride * hyper_width};
     const Range hyper_columns = place.mine_of_team(layout_.hyper.gate_panels);
     hyper.run(count, hyper_columns.begin, hyper_columns.end);
   }
@@ -181,7 +183,9 @@ class HyperForwardPass {
     const std::ptrdiff_t stride = place.teams;
     const Product<T> product{
         row_major(hyper_hidden_of(place.team), stride * layout_.input_width, layout_.H),
-        code_panels_, {code_bias_, 0}, codes_ + place.team * layout_.codes_width,
+        packed(code_panels_, layout_.H),
+        {code_bias_, 0},
+        codes_ + place.team * layout_.codes_width,
         stride * layout_.codes_width};
     const Range columns = place.mine_of_team(kCodes * layout_.code_panels);
     product.run(count, columns.begin, columns.end);
@@ -210,8 +214,7 @@ class HyperForwardPass {
         call_.dropout.keep_prob < 1.0 ? scratch + scratch_size_ - layout_.main.wide : nullptr;
     if (factors != nullptr) dropout_.fill(t, row, factors);
     const ForwardRow<T> the_row{gates_ + position * layout_.main.gates_width, layout_.main.wide,
-                                factors, cells_ + position * layout_.main.wide,
-                                input_of(position)};
+                                factors, cells_ + position * layout_.main.wide, input_of(position)};
     if (results_.saved == nullptr) {
       rows_.template forward<false>(the_row, {}, scratch);
     } else {
@@ -225,8 +228,7 @@ class HyperForwardPass {
   void save_products(const HyperSaved<T>& to, std::ptrdiff_t position) const {
     const T* const products = h_products_ + position * layout_.main.gates_width;
     for (int gate = 0; gate < 4; ++gate) {
-      copy(to.h_products + gate * layout_.N, products + gate * layout_.main.wide,
-           bytes(layout_.N));
+      copy(to.h_products + gate * layout_.N, products + gate * layout_.main.wide, bytes(layout_.N));
     }
     const T* const codes = codes_ + position * layout_.codes_width;
     for (int code = 0; code < kCodes; ++code) {

@@ -50,7 +50,8 @@ template <class T>
 SKETCHRNN_INLINE Statistics<T> statistics(const T* values, std::ptrdiff_t n) {
   constexpr T kEpsilon = static_cast<T>(1e-3);
   Vector<T> total{};
-  each_vector<T>(n, [&](std::ptrdiff_t u, auto lanes) { total += only<T>(load(values + u), lanes); });
+  each_vector<T>(n,
+                 [&](std::ptrdiff_t u, auto lanes) { total += only<T>(load(values + u), lanes); });
   const T mean = sum<T>(total) / static_cast<T>(n);
   Vector<T> squares{};
   each_vector<T>(n, [&](std::ptrdiff_t u, auto lanes) {
@@ -71,11 +72,10 @@ class LayerNormLSTMRows {
   LayerNormLSTMRows(std::ptrdiff_t units, double forget_bias, const LayerNorms<T>& norms)
       : units_(units), forget_bias_(static_cast<T>(forget_bias)), norms_(norms) {}
   explicit LayerNormLSTMRows(const RecurrentCall& call)
-      : LayerNormLSTMRows(call.units, call.forget_bias,
-                          {static_cast<const T*>(call.weights[2]),
-                           static_cast<const T*>(call.weights[3]),
-                           static_cast<const T*>(call.weights[4]),
-                           static_cast<const T*>(call.weights[5])}) {}
+      : LayerNormLSTMRows(
+            call.units, call.forget_bias,
+            {static_cast<const T*>(call.weights[2]), static_cast<const T*>(call.weights[3]),
+             static_cast<const T*>(call.weights[4]), static_cast<const T*>(call.weights[5])}) {}
 
   struct Saved {
     T* gates;                     // null where they are saved otherwise
@@ -105,7 +105,7 @@ class LayerNormLSTMRows {
     T* const output_gate = scratch;
     each_vector<T>(N, [&](std::ptrdiff_t u, auto lanes) {
       const Vector<T> i = sigmoid<T>(normalised(row.gates, wide, 0, of, u, lanes));
-      const Vector<T> j = tanh_vector<T>(normalised(row.gates, wide, 1, of, u, lanes));
+      const Vector<T> j = tanh_vector(normalised(row.gates, wide, 1, of, u, lanes));
       const Vector<T> f = sigmoid<T>(normalised(row.gates, wide, 2, of, u, lanes) + forget_bias_);
       const Vector<T> o = sigmoid<T>(normalised(row.gates, wide, 3, of, u, lanes));
       const Vector<T> g = row.factors == nullptr ? j : j * load(row.factors + u);
@@ -117,7 +117,7 @@ class LayerNormLSTMRows {
       const Vector<T> c = load(row.cell + u);
       const Vector<T> y = (c - of[4].mean) * of[4].rstd * load(norms_.c_gamma + u, lanes) +
                           load(norms_.c_beta + u, lanes);
-      store(row.hidden + u, tanh_vector<T>(y) * load(output_gate + u), lanes);
+      store(row.hidden + u, tanh_vector(y) * load(output_gate + u), lanes);
       if (kSave) {
         for (int gate = 0; saved.gates != nullptr && gate < 4; ++gate) {
           store(saved.gates + gate * N + u, load(row.gates + gate * wide + u), lanes);
@@ -134,9 +134,7 @@ class LayerNormLSTMRows {
   }
 
   // Sums over rows that one thread gathers: the gradients of the norms, in rows of whole vectors.
-  static std::ptrdiff_t sums_size(std::ptrdiff_t units) {
-    return 10 * round_up(units, kLanes<T>);
-  }
+  static std::ptrdiff_t sums_size(std::ptrdiff_t units) { return 10 * round_up(units, kLanes<T>); }
 
   void backward(const BackwardRow<T>& row, const Saved& saved, std::ptrdiff_t wide,
                 const Panels<T>& grad_gates, std::ptrdiff_t entry, T* scratch, T* sums) const {
@@ -161,12 +159,13 @@ class LayerNormLSTMRows {
     Vector<T> scaled_total{}, scaled_hat_total{};
     each_vector<T>(N, [&](std::ptrdiff_t u, auto lanes) {
       const Vector<T> i = sigmoid<T>(normalised(saved.gates, saved.gates_stride, 0, of, u, lanes));
-      const Vector<T> j = tanh_vector<T>(normalised(saved.gates, saved.gates_stride, 1, of, u, lanes));
-      const Vector<T> f = sigmoid<T>(normalised(saved.gates, saved.gates_stride, 2, of, u, lanes) + forget_bias_);
+      const Vector<T> j = tanh_vector(normalised(saved.gates, saved.gates_stride, 1, of, u, lanes));
+      const Vector<T> f =
+          sigmoid<T>(normalised(saved.gates, saved.gates_stride, 2, of, u, lanes) + forget_bias_);
       const Vector<T> o = sigmoid<T>(normalised(saved.gates, saved.gates_stride, 3, of, u, lanes));
       const Vector<T> gamma = load(norms_.c_gamma + u, lanes);
       const Vector<T> hat = only<T>((load(saved.cell + u, lanes) - of[4].mean) * of[4].rstd, lanes);
-      const Vector<T> tanh_c = tanh_vector<T>(hat * gamma + load(norms_.c_beta + u, lanes));
+      const Vector<T> tanh_c = tanh_vector(hat * gamma + load(norms_.c_beta + u, lanes));
       const Vector<T> grad_h =
           only<T>(load(row.grad_hidden + u) + load(row.grad_output + u, lanes), lanes);
       const Vector<T> grad_y = grad_h * o * (T{1} - tanh_c * tanh_c);
@@ -195,9 +194,9 @@ class LayerNormLSTMRows {
       const Vector<T> factor = row.factors == nullptr ? broadcast<T>(1) : load(row.factors + u);
       const Vector<T> grad_g = grad_c * factor;
       store(row.grad_cell + u, grad_c * f);
-      const Vector<T> grads[4] = {
-          grad_g * j * i * (T{1} - i), grad_g * i * (T{1} - j * j),
-          grad_c * load(row.cell_before + u, lanes) * f * (T{1} - f), load(grad_o_row + u)};
+      const Vector<T> grads[4] = {grad_g * j * i * (T{1} - i), grad_g * i * (T{1} - j * j),
+                                  grad_c * load(row.cell_before + u, lanes) * f * (T{1} - f),
+                                  load(grad_o_row + u)};
       for (int gate = 0; gate < 4; ++gate) {
         const Vector<T> grad = only<T>(grads[gate], lanes);
         const Vector<T> hat = standardised(saved.gates, saved.gates_stride, gate, of, u, lanes);
@@ -239,8 +238,8 @@ class LayerNormLSTMRows {
   void add_sums(const T* sums, bool first, const BackwardCall& back) const {
     void* const* grads = back.grad_weights + 2;
     add_sums(sums, first,
-             LayerNormGradients<T>{static_cast<T*>(grads[0]), static_cast<T*>(grads[1]), static_cast<T*>(grads[2]),
-              static_cast<T*>(grads[3])});
+             LayerNormGradients<T>{static_cast<T*>(grads[0]), static_cast<T*>(grads[1]),
+                                   static_cast<T*>(grads[2]), static_cast<T*>(grads[3])});
   }
 
  private:

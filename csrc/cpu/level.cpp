@@ -19,8 +19,8 @@ namespace {
 void dropout_keep(const DropoutDraw& draw, std::ptrdiff_t time_steps, std::ptrdiff_t rows,
                   std::ptrdiff_t units, std::uint8_t* kept) {
   Arena arena;
-  auto* const factors = static_cast<float*>(
-      arena.take(static_cast<std::size_t>(units) * sizeof(float)));
+  auto* const factors =
+      static_cast<float*>(arena.take(static_cast<std::size_t>(units) * sizeof(float)));
   const DropoutRows<float> dropout(draw, units);
   for (std::ptrdiff_t t = 0; t < time_steps; ++t) {
     for (std::ptrdiff_t row = 0; row < rows; ++row) {
@@ -43,6 +43,11 @@ void map_exp(const void* from, void* to, std::ptrdiff_t count) {
 }
 
 template <class T>
+void map_exp_flushed(const void* from, void* to, std::ptrdiff_t count) {
+  map<T>(from, to, count, [](Vector<T> x) { return exp_flushed<T>(x); });
+}
+
+template <class T>
 void map_log(const void* from, void* to, std::ptrdiff_t count) {
   map<T>(from, to, count, [](Vector<T> x) { return log_vector<T>(x); });
 }
@@ -54,20 +59,25 @@ void map_sigmoid(const void* from, void* to, std::ptrdiff_t count) {
 
 template <class T>
 void map_tanh(const void* from, void* to, std::ptrdiff_t count) {
-  map<T>(from, to, count, [](Vector<T> x) { return tanh_vector<T>(x); });
+  map<T>(from, to, count, [](Vector<T> x) { return tanh_vector(x); });
 }
 
 const MathKernels math = {
-    {map_exp<float>, map_exp<double>},
-    {map_log<float>, map_log<double>},
-    {map_sigmoid<float>, map_sigmoid<double>},
+    {map_exp<float>, map_exp<double>},   {map_exp_flushed<float>, map_exp_flushed<double>},
+    {map_log<float>, map_log<double>},   {map_sigmoid<float>, map_sigmoid<double>},
     {map_tanh<float>, map_tanh<double>},
 };
 
 }  // namespace
 
 extern const Level level = {
-    SKETCHRNN_LEVEL_NAME, &lstm_kernels, &layer_norm_lstm_kernels, &hyper_lstm_kernels, &mixture_density_kernels, dropout_keep, &math,
+    SKETCHRNN_LEVEL_NAME,
+    &lstm_kernels,
+    &layer_norm_lstm_kernels,
+    &hyper_lstm_kernels,
+    &mixture_density_kernels,
+    dropout_keep,
+    &math,
 };
 
 }  // namespace SKETCHRNN_LEVEL

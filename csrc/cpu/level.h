@@ -11,6 +11,7 @@ namespace sketchrnn {
 // Whole arrays through the vector functions, for tests: to[i] = function(from[i]).
 struct MathKernels {
   void (*exp[2])(const void* from, void* to, std::ptrdiff_t count);
+  void (*exp_flushed[2])(const void* from, void* to, std::ptrdiff_t count);
   void (*log[2])(const void* from, void* to, std::ptrdiff_t count);
   void (*sigmoid[2])(const void* from, void* to, std::ptrdiff_t count);
   void (*tanh[2])(const void* from, void* to, std::ptrdiff_t count);
@@ -30,5 +31,8 @@ struct Level {
 // SKETCHRNN_FAST_CPU_LEVEL names, "x86-64-v2" to "x86-64-v4". Throws std::runtime_error where that
 // names a level which is not built or which the CPU lacks.
 const Level& level();
+
+// The levels that the CPU has, the highest at 0; null after the last.
+const Level* usable_level(int index);
 
 }  // namespace sketchrnn

@@ -46,20 +46,20 @@ bool has(const std::string&, const Level&) { return true; }
 #endif
 
 const Level& choose() {
-  const std::string of_cpu = cpu_features().level;
   const char* wanted = std::getenv(kVariable);
   if (wanted != nullptr && *wanted == '\0') wanted = nullptr;
-  std::string built;
-  for (const Level* level : kLevels) {
-    const bool usable = has(of_cpu, *level);
-    if (usable && (wanted == nullptr || std::strcmp(wanted, level->name) == 0)) return *level;
-    if (usable) built += (built.empty() ? "" : ", ") + std::string(level->name);
+  std::string usable;
+  const Level* level = nullptr;
+  for (int i = 0; (level = usable_level(i)) != nullptr; ++i) {
+    if (wanted == nullptr || std::strcmp(wanted, level->name) == 0) return *level;
+    usable += (usable.empty() ? "" : ", ") + std::string(level->name);
   }
   if (wanted != nullptr) {
     throw std::runtime_error(std::string(kVariable) + " is " + wanted +
-                             "; this module and CPU have " + (built.empty() ? "none" : built));
+                             "; this module and CPU have " + (usable.empty() ? "none" : usable));
   }
-  throw std::runtime_error("the native kernels need an x86-64-v2 CPU; this one is " + of_cpu);
+  throw std::runtime_error("the native kernels need an x86-64-v2 CPU; this one is " +
+                           cpu_features().level);
 }
 
 }  // namespace
@@ -67,6 +67,14 @@ const Level& choose() {
 const Level& level() {
   static const Level& chosen = choose();
   return chosen;
+}
+
+const Level* usable_level(int index) {
+  const std::string of_cpu = cpu_features().level;
+  for (const Level* level : kLevels) {
+    if (has(of_cpu, *level) && index-- == 0) return level;
+  }
+  return nullptr;
 }
 
 }  // namespace sketchrnn

@@ -9,9 +9,7 @@ namespace SKETCHRNN_LEVEL {
 extern const RecurrentKernels lstm_kernels = {
     {sequence_forward<LSTMRows<float>>, sequence_forward<LSTMRows<double>>},
     {sequence_backward<LSTMRows<float>>, sequence_backward<LSTMRows<double>>},
-    [](const SavedSizes& sizes) {
-      return LSTMRows<float>::saved_size(sizes.entries, sizes.units);
-    },
+    [](const SavedSizes& sizes) { return LSTMRows<float>::saved_size(sizes.entries, sizes.units); },
 };
 
 }  // namespace SKETCHRNN_LEVEL

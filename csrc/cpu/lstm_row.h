@@ -69,13 +69,13 @@ class LSTMRows {
     const std::ptrdiff_t wide = row.wide, N = units_;
     each_vector<T>(N, [&](std::ptrdiff_t u, auto lanes) {
       const Vector<T> i = sigmoid<T>(load(row.gates + u));
-      const Vector<T> j = tanh_vector<T>(load(row.gates + wide + u));
+      const Vector<T> j = tanh_vector(load(row.gates + wide + u));
       const Vector<T> f = sigmoid<T>(load(row.gates + 2 * wide + u) + forget_bias_);
       const Vector<T> o = sigmoid<T>(load(row.gates + 3 * wide + u));
       const Vector<T> g = row.factors == nullptr ? j : j * load(row.factors + u);
       const Vector<T> c = load(row.cell + u) * f + i * g;
       store(row.cell + u, c);
-      store(row.hidden + u, tanh_vector<T>(c) * o, lanes);
+      store(row.hidden + u, tanh_vector(c) * o, lanes);
       if (kSave) {
         store(saved.gates + u, i, lanes);
         store(saved.gates + N + u, j, lanes);
@@ -96,16 +96,14 @@ class LSTMRows {
       const Vector<T> f = load(saved.gates + 2 * N + u, lanes);
       const Vector<T> o = load(saved.gates + 3 * N + u, lanes);
       const Vector<T> factor = row.factors == nullptr ? broadcast<T>(1) : load(row.factors + u);
-      const Vector<T> tanh_c = tanh_vector<T>(load(saved.cell + u, lanes));
+      const Vector<T> tanh_c = tanh_vector(load(saved.cell + u, lanes));
       const Vector<T> grad_h = load(row.grad_hidden + u) + load(row.grad_output + u, lanes);
-      const Vector<T> grad_c =
-          load(row.grad_cell + u) + grad_h * o * (T{1} - tanh_c * tanh_c);
+      const Vector<T> grad_c = load(row.grad_cell + u) + grad_h * o * (T{1} - tanh_c * tanh_c);
       store(row.grad_cell + u, grad_c * f);
       const Vector<T> grad_g = grad_c * factor;
-      const Vector<T> grads[4] = {
-          grad_g * j * i * (T{1} - i), grad_g * i * (T{1} - j * j),
-          grad_c * load(row.cell_before + u, lanes) * f * (T{1} - f),
-          grad_h * tanh_c * o * (T{1} - o)};
+      const Vector<T> grads[4] = {grad_g * j * i * (T{1} - i), grad_g * i * (T{1} - j * j),
+                                  grad_c * load(row.cell_before + u, lanes) * f * (T{1} - f),
+                                  grad_h * tanh_c * o * (T{1} - o)};
       for (int gate = 0; gate < 4; ++gate) {
         store(grad_gates.at(gate * wide + u, entry), only<T>(grads[gate], lanes));
       }

@@ -38,8 +38,8 @@ Pool& pool() {
 }
 
 Header* map_block(std::size_t bytes) {
-  void* block = mmap(nullptr, bytes + kHugePage, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* block =
+      mmap(nullptr, bytes + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (block == MAP_FAILED) throw std::bad_alloc();
   // Cut down to a stretch that begins at a huge page.
   const auto start = reinterpret_cast<std::uintptr_t>(block);

@@ -1,7 +1,8 @@
 // Matrix products for the recurrent kernels: result [R, C] = start + left [R, D] · right [D, C].
 //
 // `right` is packed into panels of kPanel columns, two vectors wide: panel p holds columns
-// p kPanel … for all D rows, [panels][D][kPanel], so that a product reads it front to back. A tile
+// p kPanel … for all D rows, [panels][D][kPanel], so that a product reads it front to back. (A
+// matrix that is used once, by few rows, is read where it lies: packing would read it too.) A tile
 // of up to kTileRows rows keeps its part of the result in registers for the whole depth: for every
 // row of the panel, two vectors are loaded and multiplied with one broadcast element of each of the
 // tile's rows. Every element of a result is one chain of multiply-adds over D in ascending order,
@@ -61,10 +62,11 @@ struct Tile {
     }
   }
 
-  // Element (r, k) of the left factor is left[r * row_stride + k * step].
+  // Element (r, k) of the left factor is left[r * row_stride + k * step]; row k of the first panel
+  // begins at panel[k * panel_step].
   SKETCHRNN_INLINE void accumulate(const T* left, std::ptrdiff_t row_stride, std::ptrdiff_t step,
                                    const T* panel, std::ptrdiff_t panel_stride,
-                                   std::ptrdiff_t depth) {
+                                   std::ptrdiff_t depth, std::ptrdiff_t panel_step = kPanel<T>) {
     constexpr int kAhead = 16;  // rows of a panel; what comes from the outer caches takes as long
     for (std::ptrdiff_t k = 0; k < depth; ++k) {
       Vector<T> right[2 * kPanels];
@@ -72,15 +74,15 @@ struct Tile {
         const T* row = panel + p * panel_stride;
         right[2 * p] = load(row);
         right[2 * p + 1] = load(row + kLanes<T>);
-        __builtin_prefetch(row + kAhead * kPanel<T>);
-        if (kVectorBytes == 64) __builtin_prefetch(row + kAhead * kPanel<T> + kLanes<T>);
+        __builtin_prefetch(row + kAhead * panel_step);
+        if (kVectorBytes == 64) __builtin_prefetch(row + kAhead * panel_step + kLanes<T>);
       }
       for (int r = 0; r < kRows; ++r) {
         const Vector<T> element = broadcast<T>(left[r * row_stride]);
         for (int v = 0; v < 2 * kPanels; ++v) sum[r][v] += element * right[v];
       }
       left += step;
-      panel += kPanel<T>;
+      panel += panel_step;
     }
   }
 
@@ -94,15 +96,34 @@ struct Tile {
   }
 };
 
+// The right factor: packed panels, or a matrix as it lies, whose panels are kPanel columns apart.
+template <class T>
+struct Right {
+  const T* data;
+  std::ptrdiff_t panel_stride;  // from one panel to the next
+  std::ptrdiff_t step;          // from one row of a panel to the next
+};
+
+template <class T>
+Right<T> packed(const T* panels, std::ptrdiff_t depth) {
+  return {panels, depth * kPanel<T>, kPanel<T>};
+}
+
+template <class T>
+Right<T> as_it_lies(const T* matrix, std::ptrdiff_t columns) {
+  return {matrix, kPanel<T>, columns};
+}
+
 template <class T, int kRows, int kPanels>
-void multiply_tile(Left<T> left, const T* panel, std::ptrdiff_t panel_stride, Start<T> start,
-                   T* result, std::ptrdiff_t result_stride, std::ptrdiff_t block_stride) {
+void multiply_tile(Left<T> left, Right<T> right, Start<T> start, T* result,
+                   std::ptrdiff_t result_stride, std::ptrdiff_t block_stride) {
   Tile<T, kRows, kPanels> tile;
   tile.start(start.data, start.row_stride);
   const T* block = left.data;
   for (std::ptrdiff_t k = 0; k < left.depth; k += kPanel<T>) {
     const std::ptrdiff_t depth = left.depth - k < kPanel<T> ? left.depth - k : kPanel<T>;
-    tile.accumulate(block, left.row_stride, 1, panel + k * kPanel<T>, panel_stride, depth);
+    tile.accumulate(block, left.row_stride, 1, right.data + k * right.step, right.panel_stride,
+                    depth, right.step);
     block += left.block_stride;
   }
   tile.finish(result, result_stride, block_stride);
@@ -130,24 +151,23 @@ SKETCHRNN_INLINE void each_tile(std::ptrdiff_t rows, Body&& body) {
   }
 }
 
-// The columns of panels first_panel … end_panel - 1 of the result.
 template <class T>
 struct Product {
   Left<T> left;
-  const T* panels;
+  Right<T> right;
   Start<T> start;
   T* result;
   std::ptrdiff_t result_stride;
   std::ptrdiff_t result_block_stride = kPanel<T>;  // from one panel's columns to the next's
 
+  // Makes the columns of panels first_panel … end_panel - 1.
   void run(std::ptrdiff_t rows, std::ptrdiff_t first_panel, std::ptrdiff_t end_panel) const {
-    const std::ptrdiff_t panel_stride = left.depth * kPanel<T>;
-    std::ptrdiff_t panel = first_panel;
+    if (rows == 0) return;
     const int at_once = rows <= kTileRows ? panels_of_tile(static_cast<int>(rows)) : 1;
-    for (; rows > 0 && panel < end_panel; ) {
+    for (std::ptrdiff_t panel = first_panel; panel < end_panel;) {
       const bool wide = at_once > 1 && panel + at_once <= end_panel;
       each_tile(rows, [&](std::ptrdiff_t first, int count) {
-        const One one{*this, first, panel, panel_stride, wide};
+        const One one{*this, first, panel, wide};
         with_rows<kTileRows>(count, one);
       });
       panel += wide ? at_once : 1;
@@ -157,7 +177,7 @@ struct Product {
  private:
   struct One {
     const Product& product;
-    std::ptrdiff_t first, panel, panel_stride;
+    std::ptrdiff_t first, panel;
     bool wide;
 
     template <int kRows>
@@ -174,10 +194,12 @@ struct Product {
     SKETCHRNN_INLINE void call() const {
       Left<T> rows = product.left;
       rows.data += first * rows.row_stride;
+      Right<T> columns = product.right;
+      columns.data += panel * columns.panel_stride;
       Start<T> start = product.start;
       if (start.data != nullptr) start.data += first * start.row_stride + panel * kPanel<T>;
       multiply_tile<T, kRows, kPanels>(
-          rows, product.panels + panel * panel_stride, panel_stride, start,
+          rows, columns, start,
           product.result + first * product.result_stride + panel * product.result_block_stride,
           product.result_stride, product.result_block_stride);
     }
@@ -232,20 +254,20 @@ void pack(const Blocked<T>& matrix, std::ptrdiff_t rows, T* panels, std::ptrdiff
 
 // Columns of the matrix become rows first_row …, its rows 0 … rows - 1 become columns.
 template <class T>
-void pack_transposed(const Blocked<T>& matrix, std::ptrdiff_t rows, T* panels,
-                     std::ptrdiff_t depth, std::ptrdiff_t first_row, std::ptrdiff_t first_panel,
+void pack_transposed(const Blocked<T>& matrix, std::ptrdiff_t rows, T* panels, std::ptrdiff_t depth,
+                     std::ptrdiff_t first_row, std::ptrdiff_t first_panel,
                      std::ptrdiff_t end_panel) {
   const std::ptrdiff_t columns = matrix.blocks * matrix.wide;
   for (std::ptrdiff_t panel = first_panel; panel < end_panel; ++panel) {
     T* to = panels + (panel * depth + first_row) * kPanel<T>;
     const std::ptrdiff_t row = panel * kPanel<T>;
-    const int present = static_cast<int>(
-        rows - row < kPanel<T> ? (rows - row < 0 ? 0 : rows - row) : kPanel<T>);
+    const int present =
+        static_cast<int>(rows - row < kPanel<T> ? (rows - row < 0 ? 0 : rows - row) : kPanel<T>);
     for (std::ptrdiff_t k = 0; k < columns; ++k) {
       const std::ptrdiff_t column = matrix.column(k);
       for (int j = 0; j < kPanel<T>; ++j) {
-        to[j] = column >= 0 && j < present ? matrix.data[(row + j) * matrix.row_stride + column]
-                                           : T{0};
+        to[j] =
+            column >= 0 && j < present ? matrix.data[(row + j) * matrix.row_stride + column] : T{0};
       }
       to += kPanel<T>;
     }

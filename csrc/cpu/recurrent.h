@@ -20,11 +20,11 @@ constexpr int kMostState = 4;
 struct Schedule {
   std::ptrdiff_t time_steps;
   std::ptrdiff_t rows;
-  bool reverse;                  // walk from the last step to the first
-  const std::int64_t* row_of;    // [B] by position
-  const std::int64_t* length_of; // [B] by position
-  const std::int64_t* active;    // [T]
-  const std::int64_t* entry;     // [T + 1], the first entry of each step
+  bool reverse;                   // walk from the last step to the first
+  const std::int64_t* row_of;     // [B] by position
+  const std::int64_t* length_of;  // [B] by position
+  const std::int64_t* active;     // [T]
+  const std::int64_t* entry;      // [T + 1], the first entry of each step
 
   std::ptrdiff_t entries() const { return entry[time_steps]; }
   // The k-th step of the walk.
@@ -48,7 +48,7 @@ struct DropoutDraw {
 struct RecurrentCall {
   Schedule schedule;
   std::ptrdiff_t input, static_input, units, hyper_units, embedding;  // X, S, N, H, E
-  const void* x;                      // [T, B, X]
+  const void* x;                                                      // [T, B, X]
   const void* static_values;          // [B, S], or null where S is 0
   const void* weights[kMostWeights];  // in the order of the op
   const void* state[kMostState];      // in the order of the op, each [B, ·]
@@ -64,7 +64,7 @@ struct ForwardResults {
 };
 
 struct BackwardCall {
-  const void* grad_hidden;             // [T, B, N]
+  const void* grad_hidden;             // [T, B, N], or null for zeros
   const void* grad_state[kMostState];  // of the final state, each [B, ·]
   const void* hidden;                  // as forward gave them
   const void* saved;

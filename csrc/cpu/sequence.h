@@ -24,32 +24,11 @@
 #include "gradients.h"
 #include "layer_norm_lstm_row.h"
 #include "lstm_row.h"
-#include "memory.h"
 #include "place.h"
 #include "product.h"
 
 namespace sketchrnn {
 namespace SKETCHRNN_LEVEL {
-
-inline void copy(void* to, const void* from, std::ptrdiff_t bytes) {
-  __builtin_memcpy(to, from, static_cast<std::size_t>(bytes));
-}
-
-inline void clear(void* to, std::ptrdiff_t bytes) {
-  __builtin_memset(to, 0, static_cast<std::size_t>(bytes));
-}
-
-template <class T>
-T* take(Arena& arena, std::ptrdiff_t elements) {
-  return static_cast<T*>(arena.take(static_cast<std::size_t>(elements) * sizeof(T)));
-}
-
-template <class T>
-T* take_zeros(Arena& arena, std::ptrdiff_t elements) {
-  T* taken = take<T>(arena, elements);
-  clear(taken, elements * static_cast<std::ptrdiff_t>(sizeof(T)));
-  return taken;
-}
 
 // Runs pass.run(place) on every thread of a call.
 template <class Pass>
@@ -59,8 +38,8 @@ void run_on_threads(Pass& pass, int threads, std::ptrdiff_t rows, Arena& arena) 
     std::ptrdiff_t rows;
     Barriers barriers;
   };
-  auto* const of_team = static_cast<Barrier*>(
-      arena.take(static_cast<std::size_t>(threads) * sizeof(Barrier)));
+  auto* const of_team =
+      static_cast<Barrier*>(arena.take(static_cast<std::size_t>(threads) * sizeof(Barrier)));
   for (int i = 0; i < threads; ++i) of_team[i] = Barrier{};
   Shared shared{pass, rows, {Barrier{}, of_team}};
   const auto body = [](void* context, int thread, int count) {
@@ -95,7 +74,13 @@ struct Layout {
   }
 
   Blocked<T> gates_of(const T* weights) const { return {weights, 4 * N, 4, N, wide}; }
-  GateColumns gate_columns() const { return {N, wide, 4 * N}; }
+
+  // Whether weights [·, 4 N] may be read where they lie: their columns are whole panels already,
+  // and they are used for one step of few rows.
+  bool weights_as_they_lie() const {
+    return wide == N && 4 * N % kPanel<T> == 0 && T_steps == 1 && B <= kTileRows;
+  }
+  GateColumns gate_columns() const { return {4, N, wide, 4 * N}; }
 };
 
 // Parts of the static input's share in the gates, which is constant in time.
@@ -124,16 +109,23 @@ struct StaticInput {
       copy(rows + p * S, values + schedule.row_of[p] * S,
            S * static_cast<std::ptrdiff_t>(sizeof(T)));
     }
+    if (layout.weights_as_they_lie()) return;
     const Range columns = place.mine_of_all(layout.gate_panels);
     pack(layout.gates_of(weights), S, panels, S, 0, columns.begin, columns.end);
   }
 
   // to [B, 4 gates] = start + rows · weights; after `prepare` on all threads.
   void multiply(const Place& place, const T* start, T* to) const {
-    const Range mine = place.mine_of_all(layout.B);
-    const Product<T> product{row_major(rows + mine.begin * layout.S, layout.S, layout.S), panels,
-                             {start, 0}, to + mine.begin * layout.gates_width, layout.gates_width};
-    product.run(mine.size(), 0, layout.gate_panels);
+    const std::ptrdiff_t S = layout.S, width = layout.gates_width;
+    const bool few = layout.weights_as_they_lie();
+    const Right<T> right = few ? as_it_lies(weights, 4 * layout.N) : packed(panels, S);
+    // Few rows are not worth sharing out, columns are.
+    const Range mine = few ? Range{0, layout.B} : place.mine_of_all(layout.B);
+    const Range columns =
+        few ? place.mine_of_all(layout.gate_panels) : Range{0, layout.gate_panels};
+    const Product<T> product{
+        row_major(rows + mine.begin * S, S, S), right, {start, 0}, to + mine.begin * width, width};
+    product.run(mine.size(), columns.begin, columns.end);
   }
 };
 
@@ -161,7 +153,8 @@ class ForwardPass {
         scratch_(take_zeros<T>(arena, call.threads * scratch_size_)) {
     if (Rows::kBias >= 0) {
       for (int gate = 0; gate < 4; ++gate) {
-        copy(start_ + gate * layout_.wide, weight(Rows::kBias) + gate * layout_.N, bytes(layout_.N));
+        copy(start_ + gate * layout_.wide, weight(Rows::kBias) + gate * layout_.N,
+             bytes(layout_.N));
       }
     }
   }
@@ -182,7 +175,7 @@ class ForwardPass {
       multiply(place, t);
       place.meet_team();
       place.each_of_mine(place.rows(schedule_.active[t]),
-                   [&](std::ptrdiff_t position) { step(place, t, position); });
+                         [&](std::ptrdiff_t position) { step(place, t, position); });
       leave_idle_rows_zero(place, t);
       if (k + 1 < layout_.T_steps) load_inputs(place, k + 1);
       place.meet_team();
@@ -199,13 +192,14 @@ class ForwardPass {
   T* cell_of(std::ptrdiff_t position) const { return cells_ + position * layout_.wide; }
 
   void prepare(const Place& place) const {
+    if (layout_.S > 0) static_.prepare(place);
+    if (layout_.weights_as_they_lie()) return;
     const Range columns = place.mine_of_all(layout_.gate_panels);
     const std::ptrdiff_t N = layout_.N, depth = N + layout_.X;
     pack(layout_.gates_of(weight(Rows::kWeightHh)), N, panels_, depth, 0, columns.begin,
          columns.end);
     pack(layout_.gates_of(weight(Rows::kWeightXh)), layout_.X, panels_, depth, N, columns.begin,
          columns.end);
-    if (layout_.S > 0) static_.prepare(place);
   }
 
   void enter(std::ptrdiff_t position) const {
@@ -227,14 +221,26 @@ class ForwardPass {
   void multiply(const Place& place, std::ptrdiff_t t) const {
     const std::ptrdiff_t stride = place.teams;
     const std::ptrdiff_t width = layout_.gates_width;
-    const Start<T> start = layout_.S > 0 ? Start<T>{static_start_ + place.team * width,
-                                                    stride * width}
-                                         : Start<T>{start_, 0};
-    const Product<T> product{
-        row_major(input_of(place.team), stride * input_width_, layout_.N + layout_.X),
-        panels_, start, gates_ + place.team * width, stride * width};
+    const Start<T> start = layout_.S > 0
+                               ? Start<T>{static_start_ + place.team * width, stride * width}
+                               : Start<T>{start_, 0};
+    T* const gates = gates_ + place.team * width;
+    const std::ptrdiff_t N = layout_.N, X = layout_.X;
+    const std::ptrdiff_t input_stride = stride * input_width_;
+    const T* const inputs = input_of(place.team);
     const Range columns = place.mine_of_team(layout_.gate_panels);
-    product.run(place.rows(schedule_.active[t]), columns.begin, columns.end);
+    const auto run = [&](const T* left, std::ptrdiff_t depth, const Right<T>& right,
+                         const Start<T>& from) {
+      const Product<T> product{row_major(left, input_stride, depth), right, from, gates,
+                               stride * width};
+      product.run(place.rows(schedule_.active[t]), columns.begin, columns.end);
+    };
+    if (layout_.weights_as_they_lie()) {
+      run(inputs, N, as_it_lies(weight(Rows::kWeightHh), 4 * N), start);
+      run(inputs + N, X, as_it_lies(weight(Rows::kWeightXh), 4 * N), {gates, stride * width});
+    } else {
+      run(inputs, N + X, packed(panels_, N + X), start);
+    }
   }
 
   void step(const Place& place, std::ptrdiff_t t, std::ptrdiff_t position) const {
@@ -284,9 +290,9 @@ class ForwardPass {
   T* const start_;         // the bias, or zeros
   T* const static_start_;  // [B] rows of gates: the bias and the static input's product
   const std::ptrdiff_t input_width_;
-  T* const inputs_;        // [B] rows [h, x]
-  T* const gates_;         // [B] rows of gates
-  T* const cells_;         // [B] rows
+  T* const inputs_;  // [B] rows [h, x]
+  T* const gates_;   // [B] rows of gates
+  T* const cells_;   // [B] rows
   const std::ptrdiff_t scratch_size_;
   T* const scratch_;  // for each thread: a row's own scratch, then its dropout factors
 };

@@ -22,12 +22,13 @@ class StaticGradients {
       : call_(call),
         layout_(layout),
         weights_(w_xh + layout.X * 4 * layout.N),
-        grad_weights_(grad_w_xh + layout.X * 4 * layout.N),
+        grad_weights_(layout.S, layout.gate_columns(), grad_w_xh + layout.X * 4 * layout.N, arena),
         depth_(panel_depth(layout.B)),
-        rows_{take<T>(arena, panels_size<T>(layout.S, depth_)), depth_ * kPanel<T>},
-        totals_{layout.S > 0 ? take_zeros<T>(arena, panels_size<T>(4 * layout.wide, depth_))
-                             : nullptr,
-                depth_ * kPanel<T>},
+        rows_{take<T>(arena, InputBlocks<T>::size(layout.S, depth_)),
+              depth_ * InputBlocks<T>::kWidth},
+        totals_{
+            layout.S > 0 ? take_zeros<T>(arena, panels_size<T>(4 * layout.wide, depth_)) : nullptr,
+            depth_ * kPanel<T>},
         panels_(take<T>(arena, panels_size<T>(layout.S, 4 * layout.wide))) {}
 
   void prepare(const Place& place) const {
@@ -65,13 +66,14 @@ class StaticGradients {
   // last chunk on all threads.
   void finish(const Place& place, T* rows, bool add) const {
     if (layout_.S == 0) return;
-    weight_gradient(rows_, layout_.S, totals_, layout_.B, place.mine_of_all(layout_.gate_panels),
-                    layout_.gate_columns(), grad_weights_, false);
+    const Range columns = place.mine_of_all(layout_.gate_panels);
+    grad_weights_.add(rows_, totals_, layout_.B, columns);
+    grad_weights_.finish(columns);
     const Range mine = place.mine_of_all(layout_.B);
     T* const to = rows + mine.begin * width();
     const Product<T> product{
         {totals_.at(0, mine.begin), kPanel<T>, totals_.block_stride, 4 * layout_.wide},
-        panels_,
+        packed(panels_, 4 * layout_.wide),
         {add ? to : nullptr, width()},
         to,
         width()};
@@ -91,11 +93,11 @@ class StaticGradients {
   const RecurrentCall& call_;
   const Layout<T> layout_;
   const T* const weights_;
-  T* const grad_weights_;
+  const WeightGradient<T> grad_weights_;
   const std::ptrdiff_t depth_;
-  const Panels<T> rows_;    // the static input, by position
-  const Panels<T> totals_;  // Σ over time of the gates' gradients, by position
-  T* const panels_;         // of the weights, transposed
+  const InputBlocks<T> rows_;  // the static input, by position
+  const Panels<T> totals_;     // Σ over time of the gates' gradients, by position
+  T* const panels_;            // of the weights, transposed
 };
 
 template <class Rows>
@@ -116,13 +118,16 @@ class BackwardPass {
         state_width_(layout_.row_width((hidden_panels_ + input_panels_) * kPanel<T>)),
         panels_(take<T>(arena, (hidden_panels_ + input_panels_) * 4 * layout_.wide * kPanel<T>)),
         grad_gates_(chunk_panels(arena, 4 * layout_.wide)),
-        hidden_before_(chunk_panels(arena, layout_.N)),
-        x_(chunk_panels(arena, layout_.X)),
+        hidden_before_(chunk_inputs(arena, layout_.N)),
+        x_(chunk_inputs(arena, layout_.X)),
         static_grads_(call, layout_, weight(Rows::kWeightXh), grad_weight(Rows::kWeightXh), arena),
         grad_static_(take<T>(arena, layout_.B * static_grads_.width())),
         bias_totals_(take_zeros<T>(arena, layout_.gates_width)),
+        grad_w_hh_(layout_.N, layout_.gate_columns(), grad_weight(Rows::kWeightHh), arena),
+        grad_w_xh_(layout_.X, layout_.gate_columns(), grad_weight(Rows::kWeightXh), arena),
         grad_hidden_(take_zeros<T>(arena, layout_.B * state_width_)),
         grad_cells_(take_zeros<T>(arena, layout_.B * layout_.wide)),
+        no_gradient_(take_zeros<T>(arena, layout_.wide)),
         scratch_size_(Rows::scratch_size(layout_.N) + layout_.wide),
         scratch_(take_zeros<T>(arena, call.threads * scratch_size_)),
         sums_size_(round_up(Rows::sums_size(layout_.N), 16) + 16),
@@ -148,8 +153,12 @@ class BackwardPass {
 
  private:
   Panels<T> chunk_panels(Arena& arena, std::ptrdiff_t columns) const {
-    return {take<T>(arena, panels_size<T>(columns, chunks_.depth())),
-            chunks_.depth() * kPanel<T>};
+    return {take<T>(arena, panels_size<T>(columns, chunks_.depth())), chunks_.depth() * kPanel<T>};
+  }
+
+  InputBlocks<T> chunk_inputs(Arena& arena, std::ptrdiff_t columns) const {
+    return {take<T>(arena, InputBlocks<T>::size(columns, chunks_.depth())),
+            chunks_.depth() * InputBlocks<T>::kWidth};
   }
 
   const T* weight(int index) const { return static_cast<const T*>(call_.weights[index]); }
@@ -187,7 +196,7 @@ class BackwardPass {
     const std::ptrdiff_t stride = place.teams;
     const Product<T> product{{grad_gates_.at(0, first + place.team), stride * kPanel<T>,
                               grad_gates_.block_stride, 4 * layout_.wide},
-                             panels_,
+                             packed(panels_, 4 * layout_.wide),
                              {nullptr, 0},
                              grad_hidden_ + place.team * state_width_,
                              stride * state_width_};
@@ -205,14 +214,15 @@ class BackwardPass {
     T* const scratch = scratch_ + place.thread * scratch_size_;
     T* const factors = call_.dropout.keep_prob < 1.0 ? scratch + Rows::scratch_size(N) : nullptr;
     if (factors != nullptr) dropout_.fill(t, row, factors);
-    const T* const cell_before =
-        before < 0 ? static_cast<const T*>(call_.state[1]) + row * N
-                   : saved(schedule_.entry[before] + position).cell;
+    const T* const cell_before = before < 0 ? static_cast<const T*>(call_.state[1]) + row * N
+                                            : saved(schedule_.entry[before] + position).cell;
     const T* const hidden_before =
         before < 0 ? static_cast<const T*>(call_.state[0]) + row * N
                    : static_cast<const T*>(back_.hidden) + (before * B + row) * N;
-    const BackwardRow<T> the_row{factors, cell_before,
-                                 static_cast<const T*>(back_.grad_hidden) + (t * B + row) * N,
+    const T* const grad_output = back_.grad_hidden == nullptr
+                                     ? no_gradient_
+                                     : static_cast<const T*>(back_.grad_hidden) + (t * B + row) * N;
+    const BackwardRow<T> the_row{factors, cell_before, grad_output,
                                  grad_hidden_ + position * state_width_,
                                  grad_cells_ + position * layout_.wide};
     rows_.backward(the_row, saved(schedule_.entry[t] + position), layout_.wide, grad_gates_,
@@ -229,8 +239,8 @@ class BackwardPass {
 
   void store_grad_x(const Place& place, std::ptrdiff_t t) const {
     place.each_of_mine(place.rows(layout_.B), [&](std::ptrdiff_t position) {
-      T* const to = static_cast<T*>(back_.grad_x) +
-                    (t * layout_.B + schedule_.row_of[position]) * layout_.X;
+      T* const to =
+          static_cast<T*>(back_.grad_x) + (t * layout_.B + schedule_.row_of[position]) * layout_.X;
       if (position < schedule_.active[t]) {
         copy(to, grad_hidden_ + position * state_width_ + hidden_panels_ * kPanel<T>,
              bytes(layout_.X));
@@ -243,11 +253,8 @@ class BackwardPass {
   // The chunk's products, over all its entries; each thread has some of the columns.
   void gather(const Place& place, const Chunk& chunk) const {
     const Range columns = place.mine_of_all(layout_.gate_panels);
-    const bool add = !chunk.first;
-    weight_gradient(hidden_before_, layout_.N, grad_gates_, chunk.entries, columns,
-                    layout_.gate_columns(), grad_weight(Rows::kWeightHh), add);
-    weight_gradient(x_, layout_.X, grad_gates_, chunk.entries, columns, layout_.gate_columns(),
-                    grad_weight(Rows::kWeightXh), add);
+    grad_w_hh_.add(hidden_before_, grad_gates_, chunk.entries, columns);
+    grad_w_xh_.add(x_, grad_gates_, chunk.entries, columns);
     static_grads_.add(chunk, grad_gates_, columns);
     if (Rows::kBias >= 0) add_column_sums(grad_gates_, chunk.entries, columns, bias_totals_);
   }
@@ -262,6 +269,9 @@ class BackwardPass {
 
   // What remains after the last chunk: the static input, the bias and the norms.
   void finish(const Place& place) const {
+    const Range columns = place.mine_of_all(layout_.gate_panels);
+    grad_w_hh_.finish(columns);
+    grad_w_xh_.finish(columns);
     static_grads_.finish(place, grad_static_, false);
     static_grads_.place_rows(place, grad_static_, static_cast<T*>(back_.grad_static));
     if (place.thread != 0) return;
@@ -285,19 +295,21 @@ class BackwardPass {
   const Chunks chunks_;
   const std::ptrdiff_t hidden_panels_, input_panels_;  // of the step's product
   const std::ptrdiff_t state_width_;
-  T* const panels_;                // of [W_hh ; W_x]ᵀ
-  const Panels<T> grad_gates_;     // da of a chunk's entries
-  const Panels<T> hidden_before_;  // h before each of its steps
-  const Panels<T> x_;              // and x
+  T* const panels_;                     // of [W_hh ; W_x]ᵀ
+  const Panels<T> grad_gates_;          // da of a chunk's entries
+  const InputBlocks<T> hidden_before_;  // h before each of its steps
+  const InputBlocks<T> x_;              // and x
   const StaticGradients<T> static_grads_;
   T* const grad_static_;  // [B] rows, by position
   T* const bias_totals_;
-  T* const grad_hidden_;            // [B] rows: dh that comes back through time, then dx
-  T* const grad_cells_;             // [B] rows: dc
+  const WeightGradient<T> grad_w_hh_, grad_w_xh_;
+  T* const grad_hidden_;        // [B] rows: dh that comes back through time, then dx
+  T* const grad_cells_;         // [B] rows: dc
+  const T* const no_gradient_;  // a row of zeros
   const std::ptrdiff_t scratch_size_;
-  T* const scratch_;                // as in forward
+  T* const scratch_;  // as in forward
   const std::ptrdiff_t sums_size_;
-  T* const sums_;                   // the norms' gradients, for each thread
+  T* const sums_;  // the norms' gradients, for each thread
 };
 
 template <class Rows>

@@ -11,8 +11,8 @@ namespace sketchrnn {
 // started for the call.
 void parallel(int threads, void (*body)(void* context, int thread, int count), void* context);
 
-// Where threads wait until `count` of them have come. They spin, because a step of a recurrence takes
-// microseconds, and let others run where that takes long.
+// Where threads wait until `count` of them have come. They spin, because a step of a recurrence
+// takes microseconds, and let others run where that takes long.
 struct Barrier {
   void wait(int count);
 

@@ -3,7 +3,8 @@
 // stands here is in the level's own namespace, so that no level can link another's code.
 //
 // A row of n elements is walked with `each_vector`, whose last vector may be a part: its loads fill
-// the missing lanes with zeros, its stores leave memory past the row alone. So rows need no padding.
+// the missing lanes with zeros, its stores leave memory past the row alone. So rows need no
+// padding.
 
 #pragma once
 

@@ -227,6 +227,38 @@ class RecurrentLayer(nn.Module):
                 row_offset=row_offset,
             )
             return output.squeeze(axis), tuple(part[:, 0] for part in final)
+        outputs, final = self._run(x, state, static, lengths, seed, row_offset)
+        output = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
+        return output.transpose(0, 1) if self.batch_first else output, final
+
+    def final_state(
+        self,
+        x: Tensor,
+        state: State | None = None,
+        *,
+        static: Tensor | None = None,
+        lengths: Tensor | None = None,
+        seed: Tensor | None = None,
+        row_offset: int = 0,
+    ) -> State:
+        """The final state alone, for a batch; the last layer's outputs are not put together.
+
+        Arguments as `forward`, x [T, B, X] or [B, T, X].
+        """
+        if x.dim() != 3:
+            raise ValueError(f"x has shape {list(x.shape)}; it takes a batch of sequences")
+        return self._run(x, state, static, lengths, seed, row_offset)[1]
+
+    def _run(
+        self,
+        x: Tensor,
+        state: State | None,
+        static: Tensor | None,
+        lengths: Tensor | None,
+        seed: Tensor | None,
+        row_offset: int,
+    ) -> tuple[list[Tensor], State]:
+        """The last layer's output of each direction, time-major, and the final state."""
         if state is not None and any(len(part) != len(self.cells) for part in state):
             shapes = ", ".join(str(list(part.shape)) for part in state)
             raise ValueError(
@@ -238,10 +270,12 @@ class RecurrentLayer(nn.Module):
         if seed is None and self.training:
             seed = random_seed(x.device)
         finals: list[State] = []
+        outputs: list[Tensor] = [x]
         for layer in range(self.num_layers):
-            outputs = []
             if layer > 0:
+                x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
                 x = self._drop(x, seed, layer, row_offset)
+            outputs = []
             for direction in range(self.directions):
                 index = layer * self.directions + direction
                 cell = self.cells[index]
@@ -257,10 +291,7 @@ class RecurrentLayer(nn.Module):
                 )
                 outputs.append(output)
                 finals.append(final)
-            x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
-        if self.batch_first:
-            x = x.transpose(0, 1)
-        return x, tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
+        return outputs, tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
 
     def _drop(self, x: Tensor, seed: Tensor | None, layer: int, row_offset: int) -> Tensor:
         if not self.training or self.dropout == 0.0 or seed is None:

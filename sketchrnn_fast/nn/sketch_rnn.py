@@ -123,7 +123,7 @@ class SketchRNN(nn.Module):
         if not self.config.conditional:
             raise ValueError("this model is unconditional: it has no encoder")
         points = strokes[:, 1:].transpose(0, 1)
-        _, state = self.encoder(points, lengths=lengths, seed=seed, row_offset=row_offset)
+        state = self.encoder.final_state(points, lengths=lengths, seed=seed, row_offset=row_offset)
         last = torch.cat(tuple(state[0]), dim=-1)
         return Posterior(self.posterior_mean(last), self.posterior_presig(last))
 
@@ -158,6 +158,18 @@ class SketchRNN(nn.Module):
         Returns:
             The mixture's raw parameters [T, B, 6K+3], and the final state, each part [B, ·].
         """
+        hidden, final = self._decode_hidden(strokes, z, lengths, seed, row_offset)
+        return self.output(hidden), final
+
+    def _decode_hidden(
+        self,
+        strokes: Tensor,
+        z: Tensor | None,
+        lengths: Tensor | None,
+        seed: Tensor | None,
+        row_offset: int,
+    ) -> tuple[Tensor, State]:
+        """`decode` without its head: the hidden states [T, B, N] and the final state."""
         config = self.config
         if (z is not None) != config.conditional:
             kind = "conditional: it needs z" if config.conditional else "unconditional: it has no z"
@@ -182,7 +194,7 @@ class SketchRNN(nn.Module):
         if self.training and seed is not None and config.use_output_dropout:
             keep_prob = config.output_dropout_prob
             hidden = drop(hidden, seed, keep_prob, Stream.OUTPUT_DROPOUT, row_offset)
-        return self.output(hidden), tuple(part[0] for part in final)
+        return hidden, tuple(part[0] for part in final)
 
     def loss(
         self,
@@ -240,16 +252,26 @@ class SketchRNN(nn.Module):
         steps = torch.arange(time_steps, device=strokes.device)
         is_real = (steps[:, None] < real_lengths).to(target.dtype)
         masked = objective == "masked"
-        pen_weight = is_real if masked else torch.ones_like(is_real)
-        params, _ = self.decode(
+        hidden, _ = self._decode_hidden(
             strokes[:, :-1],
             z,
-            lengths=real_lengths if masked else None,
-            seed=philox.branch(seed, _DECODER),
-            row_offset=row_offset,
+            real_lengths if masked else None,
+            philox.branch(seed, _DECODER),
+            row_offset,
         )
-        offset_rows, pen_rows = self.output.loss(params, target, is_point, pen_weight)
-        offset, pen = offset_rows.mean(), pen_rows.mean()
+        # Only the rows that count go through the head; a compiled graph cannot depend on how many
+        # they are, so there all rows do, with weight 0 where they do not count.
+        rows = None
+        if masked and not torch.compiler.is_compiling():
+            rows = is_real.flatten().nonzero().squeeze(1)
+        hidden, target, is_point, is_real = (
+            part.flatten(0, 1) if rows is None else part.flatten(0, 1).index_select(0, rows)
+            for part in (hidden, target, is_point, is_real)
+        )
+        pen_weight = is_real if masked else torch.ones_like(is_real)
+        offset_rows, pen_rows = self.output.loss(self.output(hidden), target, is_point, pen_weight)
+        count = strokes.shape[0] * time_steps
+        offset, pen = offset_rows.sum() / count, pen_rows.sum() / count
         return Losses(
             total=offset + pen + kl_weight * kl,
             reconstruction=offset + pen,
@@ -257,8 +279,8 @@ class SketchRNN(nn.Module):
             pen=pen,
             kl=kl,
             kl_raw=kl_raw,
-            pen_masked=(pen_rows.detach() * is_real).mean(),
-            pen_points=(pen_rows.detach() * is_point).mean(),
+            pen_masked=(pen_rows.detach() * is_real).sum() / count,
+            pen_points=(pen_rows.detach() * is_point).sum() / count,
         )
 
     def forward(self, *arguments: Any, **options: Any) -> Losses:

@@ -55,11 +55,20 @@ def _native_forward(
     params: Tensor, target: Tensor, offset_weight: Tensor, pen_weight: Tensor, save: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     dtype = compute_dtype(params.dtype)
-    params, *others = (tensor.to(dtype) for tensor in (params, target, offset_weight, pen_weight))
-    offset, pen = params.new_empty(params.shape[0]), params.new_empty(params.shape[0])
+    wide = params.to(dtype)
+    offset, pen = wide.new_empty(params.shape[0]), wide.new_empty(params.shape[0])
     gradient = native.empty(params.shape, dtype) if save else None
-    _native.mixture_density(params, *others, offset, pen, gradient, torch.get_num_threads())
-    return offset, pen, params.new_empty(0) if gradient is None else gradient
+    _native.mixture_density(
+        wide,
+        target.to(dtype),
+        offset_weight.to(dtype),
+        pen_weight.to(dtype),
+        offset,
+        pen,
+        gradient,
+        torch.get_num_threads(),
+    )
+    return offset, pen, wide.new_empty(0) if gradient is None else gradient
 
 
 def _native_backward(grad_offset: Tensor, grad_pen: Tensor, gradient: Tensor) -> Tensor:
@@ -108,16 +117,24 @@ def _(
 
 
 def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    # Gradients that nobody gave stay None: zeros for the third result would be as large as params.
+    ctx.set_materialize_grads(False)
     ctx.params_dtype, (ctx.backend, ctx.save_needed) = inputs[0].dtype, inputs[4:]
     ctx.save_for_backward(output[2])
 
 
-def _differentiate(ctx: Any, grad_offset: Tensor, grad_pen: Tensor, _: Tensor) -> Any:
+def _differentiate(
+    ctx: Any, grad_offset: Tensor | None, grad_pen: Tensor | None, _: Tensor | None
+) -> Any:
     if not ctx.save_needed:
         raise RuntimeError("mixture_density was called with save=False, so it has no gradient")
     (gradient,) = ctx.saved_tensors
+    grads = [
+        gradient.new_zeros(gradient.shape[0]) if grad is None else grad.contiguous()
+        for grad in (grad_offset, grad_pen)
+    ]
     scale = torch.ops.sketchrnn_fast.mixture_density_backward
-    grad_params = scale(grad_offset.contiguous(), grad_pen.contiguous(), gradient, ctx.backend)
+    grad_params = scale(*grads, gradient, ctx.backend)
     return grad_params.to(ctx.params_dtype), None, None, None, None, None
 
 

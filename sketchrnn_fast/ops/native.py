@@ -19,8 +19,10 @@ from sketchrnn_fast.reference.sequence import compute_dtype
 
 try:
     from sketchrnn_fast import _native
+
+    INSTALLED = True
 except ImportError:  # `backends.unavailable` says so
-    _native = None  # type: ignore[assignment]
+    INSTALLED = False
 
 # Smaller tensors are left to torch's allocator; larger ones come from the kernels' own pool,
 # because the first touch of fresh memory costs as much as a good part of the arithmetic.
@@ -38,7 +40,7 @@ def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
 
 def register(op: str, weights_type: type[Any]) -> None:
     """Make the native backend of a recurrent op known, where the native module is installed."""
-    if _native is None:
+    if not INSTALLED:
         return
 
     def saved_shape(call: Call) -> tuple[int, ...]:
@@ -65,7 +67,7 @@ def register(op: str, weights_type: type[Any]) -> None:
         return hidden.to(call.x.dtype), results, wide.x.new_empty(0) if saved is None else saved
 
     def backward(
-        grad_hidden: Tensor,
+        grad_hidden: Tensor | None,
         grad_state: Sequence[Tensor],
         hidden: Tensor,
         saved: Tensor,
@@ -81,7 +83,7 @@ def register(op: str, weights_type: type[Any]) -> None:
         _native.recurrent_backward(
             op,
             _arguments(wide),
-            grad_hidden.to(dtype),
+            None if grad_hidden is None else grad_hidden.to(dtype),
             [grad.to(dtype) for grad in grad_state],
             hidden.to(dtype),
             saved,
@@ -106,7 +108,7 @@ def _widened(call: Call) -> Call:
     )
 
 
-def _arguments(call: Call) -> object:
+def _arguments(call: Call) -> _native.RecurrentArguments:
     return _native.RecurrentArguments(
         call.x,
         call.static_input,

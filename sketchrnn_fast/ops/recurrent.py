@@ -59,14 +59,16 @@ class Implementation(NamedTuple):
     Attributes:
         forward: from a call, and whether to save for the backward pass, to hidden, the final
             state, and one tensor of `saved_shape` (an empty one if nothing is to be saved).
-        backward: from the gradients of hidden and of the final state, hidden, what was saved, the
-            call, and whether x's gradient is wanted, to the gradients of `call.inputs` in their
-            order; x's may be an empty tensor where it is not wanted.
+        backward: from the gradients of hidden (None for zeros) and of the final state, hidden,
+            what was saved, the call, and whether x's gradient is wanted, to the gradients of
+            `call.inputs` in their order; x's may be empty where it is not wanted.
         saved_shape: from the call to the shape of what is saved.
     """
 
     forward: Callable[[Call, bool], tuple[Tensor, Sequence[Tensor], Tensor]]
-    backward: Callable[[Tensor, Sequence[Tensor], Tensor, Tensor, Call, bool], Sequence[Tensor]]
+    backward: Callable[
+        [Tensor | None, Sequence[Tensor], Tensor, Tensor, Call, bool], Sequence[Tensor]
+    ]
     saved_shape: Callable[[Call], tuple[int, ...]]
 
 
@@ -103,7 +105,7 @@ class RecurrentOp:
             f"sketchrnn_fast::{self.name}_backward",
             self._backward,
             mutates_args=(),
-            schema="(Tensor grad_hidden, Tensor[] grad_state, Tensor hidden, Tensor saved, "
+            schema="(Tensor? grad_hidden, Tensor[] grad_state, Tensor hidden, Tensor saved, "
             f"{_CALL_SCHEMA}, bool grad_x_wanted) -> Tensor[]",
         )
         forward.register_fake(self._forward_fake)
@@ -144,6 +146,8 @@ class RecurrentOp:
     def _save_for_backward(
         self, ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     ) -> None:
+        # Gradients that nobody gave stay None: zeros for what was saved would be as large as it.
+        ctx.set_materialize_grads(False)
         *fields, ctx.save_needed = inputs
         call = Call(*fields)
         ctx.weight_count, ctx.has_static = len(call.weights), call.static_input is not None
@@ -151,14 +155,20 @@ class RecurrentOp:
         hidden, *_, saved = output
         ctx.save_for_backward(hidden, saved, call.lengths, call.seed, *call.inputs)
 
-    def _differentiate(self, ctx: Any, grad_hidden: Tensor, *grad_results: Tensor) -> Any:
+    def _differentiate(
+        self, ctx: Any, grad_hidden: Tensor | None, *grad_results: Tensor | None
+    ) -> Any:
         if not ctx.save_needed:
             raise RuntimeError(f"{self.name} was called with save=False, so it has no gradient")
         hidden, saved, lengths, seed, *inputs = ctx.saved_tensors
         x, static_input, weights, state = _unpack(ctx, inputs)
+        final = self._empty_state(x, self.weights_type(*weights))
         grads = getattr(torch.ops.sketchrnn_fast, f"{self.name}_backward")(
-            grad_hidden.contiguous(),
-            [grad.contiguous() for grad in grad_results[:-1]],
+            None if grad_hidden is None else grad_hidden.contiguous(),
+            [
+                part.zero_() if grad is None else grad.contiguous()
+                for part, grad in zip(final, grad_results[:-1], strict=True)
+            ],
             hidden,
             saved,
             *Call(x, static_input, weights, state, lengths, seed, *ctx.plain),
@@ -170,7 +180,7 @@ class RecurrentOp:
 
     def _backward(
         self,
-        grad_hidden: Tensor,
+        grad_hidden: Tensor | None,
         grad_state: list[Tensor],
         hidden: Tensor,
         saved: Tensor,
@@ -188,7 +198,7 @@ class RecurrentOp:
 
     def _backward_fake(
         self,
-        grad_hidden: Tensor,
+        grad_hidden: Tensor | None,
         grad_state: list[Tensor],
         hidden: Tensor,
         saved: Tensor,
@@ -364,7 +374,7 @@ def reference_implementation(
         return hidden, final, torch.cat(saved, dim=-1) if save else saved[0].new_empty(0)
 
     def run_backward(
-        grad_hidden: Tensor,
+        grad_hidden: Tensor | None,
         grad_state: Sequence[Tensor],
         hidden: Tensor,
         saved: Tensor,
@@ -372,6 +382,8 @@ def reference_implementation(
         grad_x_wanted: bool,
     ) -> Sequence[Tensor]:
         parts = saved.split(saved_widths(weights_type(*call.weights)), dim=-1)
+        if grad_hidden is None:
+            grad_hidden = torch.zeros_like(hidden)
         grad_x, grad_static, grad_weights, grad_start = backward(
             grad_hidden, tuple(grad_state), hidden, saved_type(*parts), *arguments(call)
         )
