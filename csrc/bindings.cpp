@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <stdexcept>
 #include <string>
 
 #include "core/cpu_features.h"
@@ -128,7 +129,12 @@ py::dict cpu_features() {
   py::dict report;
   report["architecture"] = features.architecture;
   report["level"] = features.level;
-  report["kernels"] = sketchrnn::level().name;
+  try {
+    report["kernels"] = sketchrnn::level().name;
+  } catch (const std::runtime_error& refused) {
+    report["kernels"] = py::none();
+    report["refused"] = refused.what();
+  }
   report["vendor"] = text_or_none(features.vendor);
   report["model"] = text_or_none(features.model);
   report["flags"] = flags;

@@ -1,6 +1,6 @@
 """The native core (csrc/bindings.cpp)."""
 
-from typing import SupportsIndex, TypedDict
+from typing import NotRequired, SupportsIndex, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,8 @@ from torch import Tensor
 class CpuFeatures(TypedDict):
     architecture: str
     level: str
-    kernels: str
+    kernels: str | None
+    refused: NotRequired[str]
     vendor: str | None
     model: str | None
     flags: dict[str, bool]
@@ -165,9 +166,9 @@ def release_memory() -> None:
 def cpu_features() -> CpuFeatures:
     """What the CPU offers and the operating system has enabled.
 
-    `level` is the CPU's, `kernels` that of the kernels that run. `flags` has the names of
-    /proc/cpuinfo and is empty elsewhere than on x86; `vendor` and `model` are None where they are
-    not known.
+    `level` is the CPU's, `kernels` that of the kernels that run, or None where none can, for the
+    reason `refused`. `flags` has the names of /proc/cpuinfo and is empty elsewhere than on x86;
+    `vendor` and `model` are None where they are not known.
     """
 
 def build_report() -> BuildReport:

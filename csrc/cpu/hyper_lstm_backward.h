@@ -1,6 +1,6 @@
 // The backward pass of hyper_lstm.h, which has the design; chunks and panels as in
-// sequence_backward.h. One step back, with da the gradient of the main cell's gates, and p = s + x
-// W_x:
+// sequence_backward.h. One step back, with da the gradient of the main cell's gates, and
+// p = s + x W_x:
 //
 //   factors, p and a again from the saved codes and r
 //   da from dh and dc                                        a pass over each row, which leaves
@@ -16,7 +16,7 @@
 
 #pragma once
 
-#include "hyper_lstm.h"
+#include "hyper_lstm_backward_weights.h"
 
 namespace sketchrnn {
 namespace SKETCHRNN_LEVEL {
@@ -38,26 +38,16 @@ class HyperBackwardPass {
         static_(call, layout_.main, weight(kWXh), arena),
         scales_(layout_, arena),
         chunks_(schedule_, kHyperChunkEntries),
-        main_depth_(4 * layout_.main.wide),
-        hyper_depth_(4 * layout_.hyper.wide),
-        n_panels_(panels_for<T>(layout_.N)),
-        x_panels_(back.grad_x == nullptr ? 0 : panels_for<T>(layout_.X)),
-        hyper_n_panels_(panels_for<T>(layout_.H)),
-        state_width_(Layout<T>::row_width((n_panels_ + x_panels_) * kPanel<T>)),
-        hyper_state_width_(Layout<T>::row_width(hyper_n_panels_ * kPanel<T>)),
+        packed_(layout_, back.grad_x != nullptr, arena),
+        state_width_(Layout<T>::row_width((packed_.n_panels + packed_.x_panels) * kPanel<T>)),
+        hyper_state_width_(Layout<T>::row_width(packed_.hyper_n_panels * kPanel<T>)),
         static_start_(take<T>(arena, layout_.S > 0 ? rows() * layout_.main.gates_width : 0)),
-        main_back_(take<T>(arena, (n_panels_ + x_panels_) * main_depth_ * kPanel<T>)),
-        hyper_back_(take<T>(arena, (n_panels_ + x_panels_) * hyper_depth_ * kPanel<T>)),
-        hyper_hidden_back_(take<T>(arena, hyper_n_panels_ * hyper_depth_ * kPanel<T>)),
-        projections_back_(
-            take<T>(arena, kCodes * layout_.code_panels * layout_.main.wide * kPanel<T>)),
-        embeddings_back_(take<T>(arena, hyper_n_panels_ * kCodes * layout_.code_wide * kPanel<T>)),
-        grad_gates_(chunk_panels(arena, main_depth_)),
-        grad_x_products_(chunk_panels(arena, main_depth_)),
-        grad_h_products_(chunk_panels(arena, main_depth_)),
-        grad_factors_{chunk_panels(arena, main_depth_), chunk_panels(arena, main_depth_),
-                      grad_gates_},
-        grad_hyper_gates_(chunk_panels(arena, hyper_depth_)),
+        grad_gates_(chunk_panels(arena, packed_.main_depth)),
+        grad_x_products_(chunk_panels(arena, packed_.main_depth)),
+        grad_h_products_(chunk_panels(arena, packed_.main_depth)),
+        grad_factors_{chunk_panels(arena, packed_.main_depth),
+                      chunk_panels(arena, packed_.main_depth), grad_gates_},
+        grad_hyper_gates_(chunk_panels(arena, packed_.hyper_depth)),
         grad_codes_(chunk_panels(arena, kCodes * layout_.code_wide)),
         hidden_before_(chunk_inputs(arena, layout_.N)),
         x_(chunk_inputs(arena, layout_.X)),
@@ -146,40 +136,11 @@ class HyperBackwardPass {
   }
 
   void prepare(const Place& place) const {
-    const std::ptrdiff_t N = layout_.N, X = layout_.X, S = layout_.S, H = layout_.H;
     scales_.pack_mine(call_, layout_, place);
-    const auto main = [&](const T* from) { return layout_.main.gates_of(from); };
-    const auto hyper = [&](const T* from) { return layout_.hyper.gates_of(from); };
-    const Range hidden = place.mine_of_all(n_panels_);
-    pack_transposed(main(weight(kWHh)), N, main_back_, main_depth_, 0, hidden.begin, hidden.end);
-    pack_transposed(hyper(weight(kHyperWXh) + (X + S) * 4 * H), N, hyper_back_, hyper_depth_, 0,
-                    hidden.begin, hidden.end);
-    const Range inputs = place.mine_of_all(x_panels_);
-    pack_transposed(main(weight(kWXh)), X, main_back_ + n_panels_ * main_depth_ * kPanel<T>,
-                    main_depth_, 0, inputs.begin, inputs.end);
-    pack_transposed(hyper(weight(kHyperWXh)), X, hyper_back_ + n_panels_ * hyper_depth_ * kPanel<T>,
-                    hyper_depth_, 0, inputs.begin, inputs.end);
-    const Range hyper_hidden = place.mine_of_all(hyper_n_panels_);
-    pack_transposed(hyper(weight(kHyperWHh)), H, hyper_hidden_back_, hyper_depth_, 0,
-                    hyper_hidden.begin, hyper_hidden.end);
-    pack_codes(place);
-    if (S > 0) static_.prepare(place);
+    packed_.pack_mine(call_, layout_, place);
+    if (layout_.S > 0) static_.prepare(place);
     static_grads_.prepare(place);
     hyper_static_grads_.prepare(place);
-  }
-
-  void pack_codes(const Place& place) const {
-    const std::ptrdiff_t N = layout_.N, H = layout_.H, E = layout_.E, wide = layout_.main.wide;
-    for (int code = place.thread; code < kCodes; code += place.threads) {
-      const int use = code / 4, gate = code % 4;
-      const Blocked<T> projection{weight(kProjectionOf[use]) + gate * E * N, N, 1, N, wide};
-      pack_transposed(projection, E, projections_back_ + code * layout_.code_wide * wide, wide, 0,
-                      0, layout_.code_panels);
-      const Blocked<T> embedding{weight(kEmbeddingOf[use]) + gate * H * E, E, 1, E,
-                                 layout_.code_wide};
-      pack_transposed(embedding, H, embeddings_back_, kCodes * layout_.code_wide,
-                      code * layout_.code_wide, 0, hyper_n_panels_);
-    }
   }
 
   void enter(std::ptrdiff_t position) const {
@@ -314,7 +275,7 @@ class HyperBackwardPass {
       const Panels<T>& from = grad_factors_[use];
       const Product<T> product{
           {from.at(gate * wide, first + place.team), stride * kPanel<T>, from.block_stride, wide},
-          packed(projections_back_ + code * layout_.code_wide * wide, wide),
+          packed(packed_.projections + code * layout_.code_wide * wide, wide),
           {nullptr, 0},
           grad_codes_.at(code * layout_.code_wide, first + place.team),
           stride * kPanel<T>,
@@ -329,11 +290,11 @@ class HyperBackwardPass {
     T* const grads = grad_hyper_hidden_ + place.team * hyper_state_width_;
     const Product<T> product{{grad_codes_.at(0, first + place.team), stride * kPanel<T>,
                               grad_codes_.block_stride, kCodes * layout_.code_wide},
-                             packed(embeddings_back_, kCodes * layout_.code_wide),
+                             packed(packed_.embeddings, kCodes * layout_.code_wide),
                              {grads, stride * hyper_state_width_},
                              grads,
                              stride * hyper_state_width_};
-    const Range columns = place.mine_of_team(hyper_n_panels_);
+    const Range columns = place.mine_of_team(packed_.hyper_n_panels);
     product.run(count, columns.begin, columns.end);
   }
 
@@ -366,19 +327,21 @@ class HyperBackwardPass {
       product.run(count, columns.begin, columns.end);
     };
     // The columns of h come from the h products, those of x from the x products; both from dĝ.
-    const Range columns = place.mine_of_team(n_panels_ + x_panels_);
-    const Range of_h{columns.begin, columns.end < n_panels_ ? columns.end : n_panels_};
-    const Range of_x{columns.begin > n_panels_ ? columns.begin : n_panels_, columns.end};
-    run(left(grad_h_products_, main_depth_), main_back_, false, of_h);
-    run(left(grad_x_products_, main_depth_), main_back_, false, of_x);
-    run(left(grad_hyper_gates_, hyper_depth_), hyper_back_, true, columns);
+    const Range columns = place.mine_of_team(packed_.n_panels + packed_.x_panels);
+    const Range of_h{columns.begin,
+                     columns.end < packed_.n_panels ? columns.end : packed_.n_panels};
+    const Range of_x{columns.begin > packed_.n_panels ? columns.begin : packed_.n_panels,
+                     columns.end};
+    run(left(grad_h_products_, packed_.main_depth), packed_.main, false, of_h);
+    run(left(grad_x_products_, packed_.main_depth), packed_.main, false, of_x);
+    run(left(grad_hyper_gates_, packed_.hyper_depth), packed_.hyper, true, columns);
     const std::ptrdiff_t hyper_width = stride * hyper_state_width_;
-    const Product<T> hyper{left(grad_hyper_gates_, hyper_depth_),
-                           packed(hyper_hidden_back_, hyper_depth_),
+    const Product<T> hyper{left(grad_hyper_gates_, packed_.hyper_depth),
+                           packed(packed_.hyper_hidden, packed_.hyper_depth),
                            {nullptr, 0},
                            grad_hyper_hidden_ + place.team * hyper_state_width_,
                            hyper_width};
-    const Range hyper_columns = place.mine_of_team(hyper_n_panels_);
+    const Range hyper_columns = place.mine_of_team(packed_.hyper_n_panels);
     hyper.run(count, hyper_columns.begin, hyper_columns.end);
   }
 
@@ -387,7 +350,8 @@ class HyperBackwardPass {
       T* const to =
           static_cast<T*>(back_.grad_x) + (t * rows() + schedule_.row_of[position]) * layout_.X;
       if (position < schedule_.active[t]) {
-        copy(to, grad_hidden_ + position * state_width_ + n_panels_ * kPanel<T>, bytes(layout_.X));
+        copy(to, grad_hidden_ + position * state_width_ + packed_.n_panels * kPanel<T>,
+             bytes(layout_.X));
       } else {
         clear(to, bytes(layout_.X));
       }
@@ -496,15 +460,9 @@ class HyperBackwardPass {
   const StaticInput<T> static_;
   const PackedScales<T> scales_;
   const Chunks chunks_;
-  const std::ptrdiff_t main_depth_, hyper_depth_;              // columns of both cells' gates
-  const std::ptrdiff_t n_panels_, x_panels_, hyper_n_panels_;  // of the step's products
+  const HyperBackwardWeights<T> packed_;
   const std::ptrdiff_t state_width_, hyper_state_width_;
   T* const static_start_;
-  T* const main_back_;          // [W_hh ; W_x]ᵀ
-  T* const hyper_back_;         // [Ŵ_h ; Ŵ_x]ᵀ
-  T* const hyper_hidden_back_;  // Ŵ_hhᵀ
-  T* const projections_back_;   // the projections of the codes, transposed, code by code
-  T* const embeddings_back_;    // the embeddings, transposed
   // Of a chunk's entries:
   const Panels<T> grad_gates_, grad_x_products_, grad_h_products_;
   const Panels<T> grad_factors_[kUses];

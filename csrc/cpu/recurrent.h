@@ -17,6 +17,8 @@ constexpr int kMostState = 4;
 // in that order is its position, so that the rows taking part in a step are positions
 // 0 … active[t] - 1. What is saved of a sequence has one entry a row and step taken; entries stand
 // in the order of t, then of position, and nothing is saved for rows past their end.
+//
+// Its functions are always inlined, so that sources compiled for different CPUs never share a copy.
 struct Schedule {
   std::ptrdiff_t time_steps;
   std::ptrdiff_t rows;
@@ -26,11 +28,14 @@ struct Schedule {
   const std::int64_t* active;     // [T]
   const std::int64_t* entry;      // [T + 1], the first entry of each step
 
-  std::ptrdiff_t entries() const { return entry[time_steps]; }
+  __attribute__((always_inline)) std::ptrdiff_t entries() const { return entry[time_steps]; }
   // The k-th step of the walk.
-  std::ptrdiff_t step(std::ptrdiff_t k) const { return reverse ? time_steps - 1 - k : k; }
+  __attribute__((always_inline)) std::ptrdiff_t step(std::ptrdiff_t k) const {
+    return reverse ? time_steps - 1 - k : k;
+  }
   // The step that the row at `position` took before step t, or -1 if t was its first.
-  std::ptrdiff_t step_before(std::ptrdiff_t t, std::ptrdiff_t position) const {
+  __attribute__((always_inline)) std::ptrdiff_t step_before(std::ptrdiff_t t,
+                                                            std::ptrdiff_t position) const {
     if (!reverse) return t - 1;
     return t + 1 < length_of[position] ? t + 1 : -1;
   }

@@ -45,7 +45,8 @@ def _native_rows() -> dict[str, str]:
         "CUDA": f"toolkit {cuda} at build time; kernels built: {len(build['cuda_kernels'])}"
         if cuda
         else "left out: no toolkit was found at build time",
-        "CPU": f"{cpu['model'] or cpu['architecture']}, level {cpu['level']}",
+        "CPU": f"{cpu['model'] or cpu['architecture']}, level {cpu['level']}; "
+        f"kernels of {cpu['kernels'] or 'no level'}",
     }
 
 

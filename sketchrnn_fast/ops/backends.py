@@ -92,8 +92,12 @@ def select(op: str, device: torch.device) -> str:
 def unavailable(name: str) -> str | None:
     """Why a backend cannot run on this machine, in one sentence; None if it can."""
     ops = [op for op, available in _implementations.items() if name in available]
-    if name == "native" and native_reports() is None:
-        return "the native module sketchrnn_fast._native is not installed, or cannot be loaded"
+    if name == "native":
+        reports = native_reports()
+        if reports is None:
+            return "the native module sketchrnn_fast._native is not installed, or cannot be loaded"
+        if "refused" in reports[1]:
+            return reports[1]["refused"]
     if name == "triton":
         if importlib.util.find_spec("triton") is None:
             return "the package triton is not installed (pip install 'sketchrnn-fast[triton]')"
