@@ -4,9 +4,9 @@
 // log σ of x and y, and the correlation c before its tanh. With w_k = e^(logit_k - the largest),
 // Z = Σ w_k, log σ kept above -20 and c within ±9, per Gaussian:
 //
-//   a = (x - mean_x) / σ_x ;  b = (y - mean_y) / σ_y ;  ρ = tanh(c) ;  1/r = 1 / (1 - ρ²) =
-//   cosh²(c) q = (a - ρ b)² / r + b² ;  N = e^(-q/2) cosh(c) / (2π σ_x σ_y) offset = -log D,  D =
-//   Σ_k w_k N_k / Z + 1e-6
+//   a = (x - mean_x) / σ_x ;  b = (y - mean_y) / σ_y ;  ρ = tanh(c) ;  1/r = cosh²(c)
+//   q = (a - ρ b)² / r + b² ;  N = e^(-q/2) cosh(c) / (2π σ_x σ_y)
+//   offset = -log D,  D = Σ_k w_k N_k / Z + 1e-6
 //
 // The guards keep N below e^47, which float holds, and what underflows vanishes beside 1e-6: so D
 // is summed as it stands, the log-sum-exp of the reference without its logarithms. The gradient,

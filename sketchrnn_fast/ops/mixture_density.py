@@ -16,10 +16,8 @@ from sketchrnn_fast.ops import backends, native
 from sketchrnn_fast.reference import mixture_density as reference
 from sketchrnn_fast.reference.sequence import compute_dtype
 
-try:
+if native.INSTALLED:
     from sketchrnn_fast import _native
-except ImportError:  # `backends.unavailable` says so
-    _native = None  # type: ignore[assignment]
 
 
 class Implementation(NamedTuple):
@@ -82,7 +80,7 @@ def _native_backward(grad_offset: Tensor, grad_pen: Tensor, gradient: Tensor) ->
 backends.register(
     "mixture_density", "reference", Implementation(_reference_forward, _reference_backward)
 )
-if _native is not None:
+if native.INSTALLED:
     backends.register(
         "mixture_density", "native", Implementation(_native_forward, _native_backward)
     )
