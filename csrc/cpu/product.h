@@ -77,6 +77,7 @@ struct Tile {
         __builtin_prefetch(row + kAhead * panel_step);
         if (kVectorBytes == 64) __builtin_prefetch(row + kAhead * panel_step + kLanes<T>);
       }
+      if (row_stride == 1) __builtin_prefetch(left + kAhead * step);
       for (int r = 0; r < kRows; ++r) {
         const Vector<T> element = broadcast<T>(left[r * row_stride]);
         for (int v = 0; v < 2 * kPanels; ++v) sum[r][v] += element * right[v];
@@ -196,10 +197,10 @@ struct Product {
       rows.data += first * rows.row_stride;
       Right<T> columns = product.right;
       columns.data += panel * columns.panel_stride;
-      Start<T> start = product.start;
-      if (start.data != nullptr) start.data += first * start.row_stride + panel * kPanel<T>;
+      Start<T> from = product.start;
+      if (from.data != nullptr) from.data += first * from.row_stride + panel * kPanel<T>;
       multiply_tile<T, kRows, kPanels>(
-          rows, columns, start,
+          rows, columns, from,
           product.result + first * product.result_stride + panel * product.result_block_stride,
           product.result_stride, product.result_block_stride);
     }

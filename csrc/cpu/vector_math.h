@@ -175,7 +175,10 @@ SKETCHRNN_INLINE Vector<T> log_vector(Vector<T> x) {
 // 1 / (1 + e^-x)
 template <class T>
 SKETCHRNN_INLINE Vector<T> sigmoid(Vector<T> x) {
-  return T{1} / (T{1} + exp_vector<T>(-x));
+  // Kept where both the exponential and the result are normal numbers.
+  constexpr T kMost = -ConstantsOf<T>::type::least_normal_exp;
+  const Vector<T> negative = select<T>(x < -kMost, broadcast<T>(kMost), -x);
+  return T{1} / (T{1} + exp_flushed<T>(negative));
 }
 
 // tanh(x) for |x| < 0.625, where a quotient of exponentials would cancel.
