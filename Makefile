@@ -1,5 +1,7 @@
-# make train   set up what running needs, train on the built-in dataset
-# make test    set up what testing needs, run the linters and the tests
+# make train         set up what running needs, train on the built-in dataset
+# make test          set up what testing needs, run the linters and the tests
+# make check-native  the C++ tests of the kernels, under sanitizers and emulators too
+# make check-all     all tests, the slow ones too
 #
 # PYTHON chooses the interpreter (3.10 or later), EXTRA_CONSTRAINTS names a second file of pinned
 # versions, CMAKE_ARGS goes to CMake.
@@ -27,7 +29,8 @@ export CMAKE_ARGS ?= $(if $(CI),-DSKETCHRNN_FAST_WERROR=ON)
 SOURCES := $(sort pyproject.toml setup.py CMakeLists.txt MANIFEST.in LICENSE NOTICE README.md \
   $(shell find sketchrnn_fast kernels csrc -type f \
     -not -name '*.so' -not -path '*/__pycache__/*'))
-CXX_SOURCES := $(filter %.h %.cpp %.cu %.cuh,$(SOURCES))
+CXX_SOURCES := $(filter %.h %.cpp %.cu %.cuh,$(SOURCES)) \
+  $(wildcard tests/native/*.h tests/native/*.cpp)
 # Rewritten when the list itself changes, so that a deleted file rebuilds the wheel as well.
 SOURCE_LIST := build/sources.txt
 $(shell mkdir -p build; echo '$(SOURCES)' | cmp -s - $(SOURCE_LIST) \
@@ -37,7 +40,10 @@ WHEEL := build/wheel.stamp
 RUNTIME := $(VENV)/runtime.stamp
 TOOLS := $(VENV)/tools.stamp
 
-.PHONY: setup train test lint format check-all clean
+# What tests/native/check.sh does; it says what each word means.
+NATIVE_CHECKS ?= plain symbols address thread clang cpus aarch64
+
+.PHONY: setup train test lint format check-native check-all clean
 
 setup: $(RUNTIME)
 
@@ -62,8 +68,12 @@ format: $(TOOLS)
 	$(BIN)/clang-format -i $(CXX_SOURCES)
 
 # The slow tests include the sdist, the wheel made from it, and the editable install.
-check-all: test
+check-all: test check-native
 	$(BIN)/pytest -m slow
+
+# The C++ tests of the kernels, in many builds.
+check-native: $(TOOLS)
+	PATH="$(CURDIR)/$(BIN):$$PATH" tests/native/check.sh $(NATIVE_CHECKS)
 
 clean:
 	rm -rf build dist $(VENV) *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

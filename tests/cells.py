@@ -146,7 +146,12 @@ def make_case(
     dtype: torch.dtype = FLOAT64,
     seed: int = 0,
 ) -> Case:
-    """A random case; with lengths, they include 0, T and what lies between."""
+    """A random case; with lengths, they include 0, T and what lies between.
+
+    Weights that many units share are smaller by the square root of their number. Otherwise an LSTM
+    of some hundred units is chaotic: each step enlarges a rounding error, and even the reference
+    is not within float32's tolerances of itself in float64.
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def random(*shape: int) -> Tensor:
@@ -177,6 +182,7 @@ def make_case(
         "b_beta": (4, E, N),
     }
     weights = cell.weights_type(*(random(*shapes[name]) for name in cell.weights_type._fields))
+    weights = weights._replace(w_hh=weights.w_hh * min(1.0, 3.0 / N**0.5))
     widths = (N, N, H, H) if cell.name == "hyper_lstm" else (N, N)
     lengths = (3 * torch.arange(B) + T) % (T + 1) if variant.lengths else None
     if lengths is not None and B > 1:
@@ -220,6 +226,33 @@ def random_loss(hidden: Tensor, final: tuple[Tensor, ...]) -> Tensor:
         weight = torch.randn(tensor.shape, generator=generator, dtype=FLOAT64)
         loss = loss + (tensor.double() * weight).sum()
     return loss
+
+
+class Results(NamedTuple):
+    """What an op gives, forward and backward."""
+
+    outputs: list[Tensor]  # hidden, then the final state
+    gradients: Case  # of `random_loss`, in the places of what they belong to
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        return [*self.outputs, *self.gradients.leaves]
+
+
+def results(cell: Cell, case: Case, backend: str = "native") -> Results:
+    """Run an op with its backward pass."""
+    case = case.requiring_gradients()
+    with ops.backend(backend):
+        hidden, final = run_op(cell, case)
+    gradients = torch.autograd.grad(random_loss(hidden, final), case.leaves)
+    outputs = [hidden.detach(), *(part.detach() for part in final)]
+    return Results(outputs, case.with_leaves(gradients))
+
+
+def assert_equal(found: list[Tensor], expected: list[Tensor]) -> None:
+    """Fail unless all tensors are the same, bit for bit."""
+    for index, (tensor, wanted) in enumerate(zip(found, expected, strict=True)):
+        assert torch.equal(tensor, wanted), f"tensor {index} differs"
 
 
 # ---- The cells once more, in NumPy and float64, one row and one unit at a time ----

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+import sketchrnn_fast
 
 # The tensors here are tiny, and on a busy machine threads that wait for each other cost a hundred
 # times more than they bring. A test of threads sets their number itself.
@@ -24,3 +27,25 @@ def shared() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return folder
+
+
+@pytest.fixture(params=["reference", "native"])
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The test runs on each backend that a CPU has; gives its name."""
+    with sketchrnn_fast.backend(request.param):
+        yield request.param
+
+
+@pytest.fixture
+def on_native_kernels() -> Iterator[None]:
+    """The test runs on the native backend, whatever the environment says."""
+    with sketchrnn_fast.backend("native"):
+        yield
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """The test may set torch's number of threads."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)

@@ -38,17 +38,46 @@ def random_state(layer: Any, count: int) -> tuple[torch.Tensor, ...]:
     return tuple(random(count, B, width) + width for width in layer.cells[0].state_widths)
 
 
+@pytest.mark.usefixtures("backend")
 @each_cell
 def test_steps_of_the_cell_chained_equal_the_layer(cell: Cell) -> None:
     layer = make_layer(cell, static_size=S)
     x, static, state = random(T, B, X), random(B, S), random_state(layer, 1)
+    leaves = [tensor.requires_grad_() for tensor in (x, static, *state)] + [*layer.parameters()]
     output, final = layer(x, state, static=static)
     step_state = tuple(part[0] for part in state)
+    hidden = []
     for t in range(T):
         step_state = layer.cells[0](x[t], step_state, static=static)
-        assert_close(step_state[0], output[t], FLOAT64)
-    for part, expected in zip(step_state, final, strict=True):
-        assert_close(part, expected[0], FLOAT64)
+        hidden.append(step_state[0])
+    chained = torch.stack(hidden), tuple(part[None] for part in step_state)
+    assert_close(chained[0], output, FLOAT64)
+    for part, expected in zip(chained[1], final, strict=True):
+        assert_close(part, expected, FLOAT64)
+    found = torch.autograd.grad(random_loss(*chained), leaves)
+    for grad, wanted in zip(
+        found, torch.autograd.grad(random_loss(output, final), leaves), strict=True
+    ):
+        assert_close(grad, wanted, FLOAT64, "gradient")
+
+
+@each_cell
+def test_a_step_of_the_cell_runs_on_the_kernels_of_the_layer(
+    cell: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    native = backends.implementation(cell.name, "native")
+
+    def forward(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return native.forward(*arguments)
+
+    counted = native._replace(forward=forward)
+    monkeypatch.setitem(backends._implementations[cell.name], "native", counted)
+    layer = make_layer(cell)
+    layer(random(T, B, X))
+    layer.cells[0](random(B, X))
+    assert len(calls) == 2
 
 
 @each_cell

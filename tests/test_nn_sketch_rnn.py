@@ -17,6 +17,7 @@ from sketchrnn_fast.nn import MixtureDensity
 from sketchrnn_fast.nn.recurrent import RecurrentCell
 from sketchrnn_fast.philox import Stream
 from sketchrnn_fast.reference import philox
+from sketchrnn_fast.training.optimiser import Optimiser
 
 SEED = torch.tensor([-7])
 T, B, Z = 6, 4, 3
@@ -285,6 +286,36 @@ def test_state_dict_round_trip_with_the_scale_factor() -> None:
     other.load_state_dict(model.state_dict())
     assert values(loss(other)) == values(loss(model))
     assert float(other.scale_factor) == 18.5
+
+
+def losses_of_training(model: SketchRNN, dtype: torch.dtype, objective: str) -> list[float]:
+    """The losses of the first five steps, each with masks of its own."""
+    optimiser = Optimiser(list(model.parameters()), grad_clip=1.0)
+    losses = []
+    for step in range(5):
+        total = model.loss(
+            make_batch().to(dtype), LENGTHS, kl_weight=0.5, seed=SEED + step, objective=objective
+        ).total
+        total.backward()
+        optimiser.step(learning_rate=0.01)
+        losses.append(float(total.detach()))
+    return losses
+
+
+@each_decoder
+@pytest.mark.parametrize("objective", ["magenta", "masked"])
+@pytest.mark.parametrize("dtype", [torch.float32, FLOAT64], ids=str)
+def test_training_on_native_kernels_has_the_losses_of_training_on_the_reference(
+    cell: str, objective: str, dtype: torch.dtype
+) -> None:
+    def losses(backend: str) -> list[float]:
+        model = make_model(enc_model=cell, dec_model=cell, use_recurrent_dropout=True).to(dtype)
+        with sketchrnn_fast.backend(backend):
+            return losses_of_training(model, dtype, objective)
+
+    found, expected = losses("native"), losses("reference")
+    assert len({round(value, 3) for value in expected}) == 5
+    assert_close(found, expected, dtype, "hyper" if cell == "hyper" else "value")
 
 
 # ---- torch.compile ----

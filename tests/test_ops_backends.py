@@ -36,6 +36,12 @@ def test_a_cpu_runs_native_kernels_where_there_are_some() -> None:
     assert backends.select("lstm", CPU) == "native"
 
 
+@each_cell
+def test_a_cpu_has_native_kernels_for_every_cell(cell: Cell) -> None:
+    assert cell.name in backends.implemented("native")
+    assert backends.select(cell.name, CPU) == "native"
+
+
 @pytest.mark.usefixtures("with_native")
 def test_a_device_without_kernels_of_its_own_runs_the_reference() -> None:
     assert backends.select("lstm", torch.device("cuda")) == "reference"

@@ -60,11 +60,9 @@ def register(op: str, weights_type: type[Any]) -> None:
         final = [torch.empty_like(part) for part in wide.state]
         saved = empty(saved_shape(call), dtype) if save else None
         _native.recurrent_forward(op, _arguments(wide), hidden, final, saved)
-        results = [
-            part.to(given.dtype) if index % 2 == 0 else part
-            for index, (part, given) in enumerate(zip(final, call.state, strict=True))
-        ]
-        return hidden.to(call.x.dtype), results, wide.x.new_empty(0) if saved is None else saved
+        # The parts of a state take turns: a hidden one, in x's dtype, and a cell state.
+        final[::2] = [part.to(call.x.dtype) for part in final[::2]]
+        return hidden.to(call.x.dtype), final, wide.x.new_empty(0) if saved is None else saved
 
     def backward(
         grad_hidden: Tensor | None,

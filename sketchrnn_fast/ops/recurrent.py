@@ -237,7 +237,7 @@ class RecurrentOp:
             None if static_input is None else static_input.contiguous(),
             [weight.contiguous() for weight in weights],
             [part.contiguous() for part in state],
-            lengths,
+            None if lengths is None else lengths.contiguous(),
             seed,
             *options,
             backends.select(self.name, x.device),
