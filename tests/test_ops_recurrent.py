@@ -433,6 +433,15 @@ BAD_ARGUMENTS = [
     ),
     *(
         (
+            lstm_call(options=Options(row_offset=value)),
+            ValueError,
+            f"lstm: row_offset is {value}; the rows that it numbers must lie between 0 and "
+            "4294967295",
+        )
+        for value in (-1, 2**32 - 3)
+    ),
+    *(
+        (
             lstm_call(options=Options(keep_prob=value)),
             ValueError,
             f"lstm: keep_prob is {value}; it takes a probability to keep, above 0 and up to 1",

@@ -227,7 +227,7 @@ class RecurrentOp:
         if state is not None:
             self._check_state(x.shape[1], weights, state)
         _check_lengths(self.name, x, lengths)
-        _check_dropout(self.name, x, seed, options.keep_prob)
+        _check_dropout(self.name, x, seed, options)
         if state is None:
             state = tuple(part.zero_() for part in self._empty_state(x, weights))
         tensors = (x, *weights, *state, *([] if static_input is None else [static_input]))
@@ -310,7 +310,13 @@ def _check_lengths(name: str, x: Tensor, lengths: Tensor | None) -> None:
         )
 
 
-def _check_dropout(name: str, x: Tensor, seed: Tensor | None, keep_prob: float) -> None:
+def _check_dropout(name: str, x: Tensor, seed: Tensor | None, options: Options) -> None:
+    keep_prob, row_offset = options.keep_prob, options.row_offset
+    if not 0 <= row_offset <= 2**32 - max(x.shape[1], 1):
+        raise ValueError(
+            f"{name}: row_offset is {row_offset}; the rows that it numbers must lie between 0 and "
+            f"{2**32 - 1}"
+        )
     if not 0.0 < keep_prob <= 1.0:
         raise ValueError(
             f"{name}: keep_prob is {keep_prob}; it takes a probability to keep, above 0 and up to 1"
