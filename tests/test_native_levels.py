@@ -35,7 +35,11 @@ def run(program: str, *arguments: str | Path, level: str = "") -> subprocess.Com
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
     command = [sys.executable, "-c", program, *map(str, arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    # From a folder beside the sources, which would hide the installed package.
+    folder = Path(__file__).parent
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120
+    )
 
 
 def output(program: str, *arguments: str | Path, level: str = "") -> str:
