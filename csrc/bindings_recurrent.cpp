@@ -108,7 +108,10 @@ int threads_worth_using(const Sizes& s, int threads) {
 // A checked call, with what it points to.
 class Call {
  public:
-  Call(const Op& op, const Arguments& given) : op_(op), scalar_(scalar_of(given.x)) {
+  Call(const Op& op, const Arguments& given) : op_(op) {
+    require_tensor(named("x"), given.x);
+    for (const py::handle weight : given.weights) require_tensor(named("a weight"), weight);
+    scalar_ = scalar_of(given.x);
     if (scalar_ != Scalar::kFloat32 && scalar_ != Scalar::kFloat64) {
       throw py::value_error(named("x") + " has another type; it must be float32 or float64");
     }
@@ -118,11 +121,26 @@ class Call {
       throw py::value_error(named("x") + " has shape " + shape_text(x) + " and w_hh " +
                             shape_text(w_hh) + "; they take [T, B, X] and [N, 4 N]");
     }
+    if (x[0] < 1) throw py::value_error(named("x") + " has no steps; it takes at least one");
     sizes_ = {x[0], x[1], x[2], 0, w_hh[0], 0, 0};
-    if (!given.static_input.is_none()) sizes_.S = shape_of(given.static_input).at(1);
+    if (!given.static_input.is_none()) {
+      require_tensor(named("static_input"), given.static_input);
+      const Shape shape = shape_of(given.static_input);
+      if (shape.size() != 2) {
+        throw py::value_error(named("static_input") + " has shape " + shape_text(shape) +
+                              "; it takes [B, S]");
+      }
+      sizes_.S = shape[1];
+    }
     if (op.weights == hyper_lstm_weights && given.weights.size() > 13) {
-      sizes_.H = shape_of(given.weights[8]).at(0);
-      sizes_.E = shape_of(given.weights[13]).at(2);
+      const Shape w_hh_hyper = shape_of(given.weights[8]), embedding = shape_of(given.weights[13]);
+      if (w_hh_hyper.size() != 2 || embedding.size() != 3) {
+        throw py::value_error(named("weights") + " 8 and 13 have shapes " + shape_text(w_hh_hyper) +
+                              " and " + shape_text(embedding) +
+                              "; they take [H, 4 H] and [4, H, E]");
+      }
+      sizes_.H = w_hh_hyper[0];
+      sizes_.E = embedding[2];
     }
     call_.hyper_units = sizes_.H;
     call_.embedding = sizes_.E;
@@ -197,9 +215,16 @@ class Call {
     if (!(given.keep_prob > 0.0 && given.keep_prob <= 1.0)) {
       throw py::value_error(named("keep_prob") + " must be above 0 and at most 1");
     }
+    if (given.row_offset < 0 || given.row_offset > (std::int64_t{1} << 32) - sizes_.B) {
+      throw py::value_error(named("row_offset") + " is " + std::to_string(given.row_offset) +
+                            "; its rows must lie between 0 and 4294967295");
+    }
     call_.dropout = {0, 0, static_cast<std::uint32_t>(given.row_offset), given.keep_prob};
     if (given.keep_prob < 1.0) {
-      const View seed = view(named("seed"), given.seed, Scalar::kInt64, shape_of(given.seed));
+      require_tensor(named("seed"), given.seed);
+      const Shape shape = shape_of(given.seed);
+      const View seed =
+          view(named("seed"), given.seed, Scalar::kInt64, shape.empty() ? shape : Shape{1});
       call_.dropout.seed = *static_cast<const std::uint64_t*>(seed.data);
     }
   }
@@ -256,6 +281,7 @@ void backward(const std::string& name, const Arguments& given, const py::object&
   }
   call.read_state("grad_state", grad_state, back.grad_state);
   back.hidden = call.read("hidden", hidden, {s.T, s.B, s.N});
+  if (saved.is_none()) throw py::value_error(name + ": saved is missing");
   back.saved = call.read_saved(saved);
   if (!grads.x.is_none()) back.grad_x = call.read("grad_x", grads.x, {s.T, s.B, s.X});
   if (s.S > 0) back.grad_static = call.read("grad_static", grads.static_input, {s.B, s.S});

@@ -21,13 +21,21 @@ const char* name_of(Scalar scalar) {
 
 }  // namespace
 
+void require_tensor(const std::string& what, const py::handle& object) {
+  if (!py::hasattr(object, "data_ptr") || !py::hasattr(object, "device")) {
+    throw py::type_error(what + " is of type " +
+                         py::str(py::type::handle_of(object).attr("__name__")).cast<std::string>() +
+                         "; it must be a torch tensor");
+  }
+}
+
 Scalar scalar_of(const py::handle& tensor) {
   const py::object dtype = tensor.attr("dtype");
   const auto size = dtype.attr("itemsize").cast<int>();
   if (dtype.attr("is_floating_point").cast<bool>()) {
     return size == 4 ? Scalar::kFloat32 : size == 8 ? Scalar::kFloat64 : Scalar::kOther;
   }
-  return size == 8 ? Scalar::kInt64 : Scalar::kOther;
+  return py::str(dtype).cast<std::string>() == "torch.int64" ? Scalar::kInt64 : Scalar::kOther;
 }
 
 std::vector<std::int64_t> shape_of(const py::handle& tensor) {
@@ -46,6 +54,10 @@ std::string shape_text(const std::vector<std::int64_t>& shape) {
 
 View view(const std::string& what, const py::handle& tensor, Scalar scalar,
           const std::vector<std::int64_t>& shape) {
+  require_tensor(what, tensor);
+  if (tensor.attr("device").attr("type").cast<std::string>() != "cpu") {
+    throw py::value_error(what + " is not on a CPU; it must be");
+  }
   View view{nullptr, shape_of(tensor)};
   const Scalar found = scalar_of(tensor);
   if (view.shape != shape || found != scalar) {

@@ -19,6 +19,9 @@ struct View {
 
 enum class Scalar { kFloat32, kFloat64, kInt64, kOther };
 
+// Throws TypeError where the object is no tensor; what follows takes tensors.
+void require_tensor(const std::string& what, const pybind11::handle& object);
+
 Scalar scalar_of(const pybind11::handle& tensor);
 
 // The view of a contiguous tensor of this scalar type and shape; throws ValueError otherwise.

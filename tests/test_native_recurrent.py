@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+import torch._dynamo.testing
 from cells import (
     EVERYTHING,
     FLOAT64,
@@ -278,3 +279,16 @@ def test_a_compiled_layer_equals_the_eager_one(cell: Cell, compiler: str) -> Non
         grads, torch.autograd.grad(random_loss(*expected), leaves), strict=True
     ):
         assert_close(grad, wanted, FLOAT32, "gradient")
+
+
+@each_cell
+def test_one_compiled_graph_serves_every_length_and_batch(cell: Cell) -> None:
+    layer = cell.layer(3, 8, **cell.sizes)
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend=counter)
+    # No two sizes alike at first: those would be taken for one.
+    for time_steps, rows in ((4, 5), (5, 3), (7, 6), (9, 2)):
+        x = torch.randn(time_steps, rows, 3)
+        assert torch.equal(compiled(x)[0], layer(x)[0])
+        compiled(x)[0].sum().backward()
+    assert counter.frame_count == 1

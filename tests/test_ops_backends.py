@@ -160,3 +160,23 @@ def test_one_context_manager_can_be_entered_twice() -> None:
     with both, both:
         assert backends._override == "reference"
     assert backends._override is None
+
+
+def test_native_refuses_tensors_that_are_not_on_a_cpu() -> None:
+    message = "^the native backend runs on CPUs, and lstm has tensors on cuda$"
+    with backend("native"), pytest.raises(BackendError, match=message):
+        backends.select("lstm", torch.device("cuda"))
+
+
+def test_a_backend_that_refuses_to_run_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(backends._refusals, "native", "this CPU is too old")
+    message = "^the native backend cannot run here: this CPU is too old$"
+    with pytest.raises(BackendError, match=message):
+        backends.select("lstm", CPU)
+    with pytest.raises(BackendError, match=message):
+        backend("native")
+
+
+def test_an_empty_environment_variable_counts_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(backends.ENVIRONMENT_VARIABLE, "")
+    assert backends.select("lstm", CPU) == "native"

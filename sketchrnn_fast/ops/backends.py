@@ -27,6 +27,9 @@ PREFERENCE = {"cpu": ("native", "reference"), "cuda": ("triton", "reference")}
 
 _implementations: dict[str, dict[str, Any]] = {}
 
+# Why a backend that is registered cannot run in this process.
+_refusals: dict[str, str] = {}
+
 # A plain variable, because torch.compile cannot trace a ContextVar.
 _override: str | None = None
 
@@ -67,6 +70,11 @@ def register(op: str, name: str, implementation: Any) -> None:
     _implementations.setdefault(op, {})[name] = implementation
 
 
+def refuse(name: str, reason: str) -> None:
+    """Make known that a registered backend cannot run in this process, and why."""
+    _refusals[name] = reason
+
+
 def implementation(op: str, name: str) -> Any:
     return _implementations[op][name]
 
@@ -74,7 +82,7 @@ def implementation(op: str, name: str) -> Any:
 def select(op: str, device: torch.device) -> str:
     """The name of the backend on which a call of `op` with tensors on `device` runs."""
     available = _implementations[op]
-    name = _override or os.environ.get(ENVIRONMENT_VARIABLE)
+    name = _override or os.environ.get(ENVIRONMENT_VARIABLE) or None
     if name is not None:
         if _override is None:
             _check_name(name, ENVIRONMENT_VARIABLE)
@@ -82,22 +90,26 @@ def select(op: str, device: torch.device) -> str:
             raise BackendError(
                 f"the {name} backend has no {op}; {op} has {' and '.join(available)}"
             )
-        return name
-    for name in PREFERENCE.get(device.type, ("reference",)):
-        if name in available:
-            return name
-    raise BackendError(f"no backend has {op} for tensors on {device}")
+    else:
+        preferred = PREFERENCE.get(device.type, ("reference",))
+        name = next((choice for choice in preferred if choice in available), None)
+        if name is None:
+            raise BackendError(f"no backend has {op} for tensors on {device}")
+    if name == "native" and device.type not in ("cpu", "meta"):
+        raise BackendError(f"the native backend runs on CPUs, and {op} has tensors on {device}")
+    if name in _refusals:
+        raise BackendError(f"the {name} backend cannot run here: {_refusals[name]}")
+    return name
 
 
 def unavailable(name: str) -> str | None:
     """Why a backend cannot run on this machine, in one sentence; None if it can."""
     ops = [op for op, available in _implementations.items() if name in available]
     if name == "native":
-        reports = native_reports()
-        if reports is None:
+        if native_reports() is None:
             return "the native module sketchrnn_fast._native is not installed, or cannot be loaded"
-        if "refused" in reports[1]:
-            return reports[1]["refused"]
+        if name in _refusals:
+            return _refusals[name]
     if name == "triton":
         if importlib.util.find_spec("triton") is None:
             return "the package triton is not installed (pip install 'sketchrnn-fast[triton]')"

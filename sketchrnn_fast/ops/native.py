@@ -42,15 +42,20 @@ def register(op: str, weights_type: type[Any]) -> None:
     """Make the native backend of a recurrent op known, where the native module is installed."""
     if not INSTALLED:
         return
+    refused = _native.cpu_features().get("refused")
+    if refused is not None:
+        backends.refuse("native", refused)
 
     def saved_shape(call: Call) -> tuple[int, ...]:
-        T, B, _ = call.x.shape
         weights = weights_type(*call.weights)
         hyper_units, embedding = 0, 0
         if op == "hyper_lstm":
             _, hyper_units, embedding = weights.x_embedding.shape
-        units = weights.w_hh.shape[0]
-        return (_native.recurrent_saved_size(op, T * B, units, hyper_units, embedding),)
+        # T and B may be symbols of a graph that is being compiled, so the module never sees them.
+        of_entry = _native.recurrent_saved_size(
+            op, 1, weights.w_hh.shape[0], hyper_units, embedding
+        )
+        return (call.x.shape[0] * call.x.shape[1] * of_entry,)
 
     def forward(call: Call, save: bool) -> tuple[Tensor, Sequence[Tensor], Tensor]:
         wide = _widened(call)

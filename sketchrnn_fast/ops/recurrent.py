@@ -299,6 +299,11 @@ def _check_input(name: str, x: Tensor, static_input: Tensor | None) -> int:
 
 
 def _check_lengths(name: str, x: Tensor, lengths: Tensor | None) -> None:
+    if lengths is not None and not isinstance(lengths, Tensor):
+        raise TypeError(
+            f"{name}: lengths is of type {type(lengths).__name__}; "
+            f"it takes an int64 tensor [{x.shape[1]}]"
+        )
     if lengths is not None and (
         lengths.dtype != torch.int64
         or tuple(lengths.shape) != (x.shape[1],)
@@ -312,7 +317,7 @@ def _check_lengths(name: str, x: Tensor, lengths: Tensor | None) -> None:
 
 def _check_dropout(name: str, x: Tensor, seed: Tensor | None, options: Options) -> None:
     keep_prob, row_offset = options.keep_prob, options.row_offset
-    if not 0 <= row_offset <= 2**32 - max(x.shape[1], 1):
+    if row_offset != 0 and not 0 <= row_offset <= 2**32 - max(x.shape[1], 1):
         raise ValueError(
             f"{name}: row_offset is {row_offset}; the rows that it numbers must lie between 0 and "
             f"{2**32 - 1}"

@@ -1,0 +1,69 @@
+"""The native module called directly with arguments that do not fit: a sentence, never a crash."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from sketchrnn_fast import _native
+
+T, B, X, N = 3, 2, 4, 5
+
+
+def arguments(**changes: Any) -> _native.RecurrentArguments:
+    given: dict[str, Any] = {
+        "x": torch.zeros(T, B, X),
+        "static_input": None,
+        "weights": [torch.zeros(X, 4 * N), torch.zeros(N, 4 * N), torch.zeros(4 * N)],
+        "state": [torch.zeros(B, N), torch.zeros(B, N)],
+        "lengths": None,
+        "seed": None,
+        "reverse": False,
+        "forget_bias": 1.0,
+        "keep_prob": 1.0,
+        "row_offset": 0,
+        "threads": 1,
+    }
+    return _native.RecurrentArguments(**{**given, **changes})
+
+
+def forward(**changes: Any) -> None:
+    final = [torch.zeros(B, N), torch.zeros(B, N)]
+    _native.recurrent_forward("lstm", arguments(**changes), torch.zeros(T, B, N), final, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"x": None}, "lstm: x is of type NoneType; it must be a torch tensor"),
+        ({"x": torch.zeros(0, B, X)}, "lstm: x has no steps"),
+        ({"x": torch.zeros(T, B, X, device="meta")}, "lstm: x is not on a CPU"),
+        ({"weights": [None, None, None]}, "lstm: a weight is of type NoneType"),
+        (
+            {"static_input": torch.zeros(3)},
+            r"lstm: static_input has shape \[3\]; it takes \[B, S\]",
+        ),
+        ({"lengths": torch.zeros(B, dtype=torch.complex64)}, "lstm: lengths is another type"),
+        ({"keep_prob": 0.5}, "lstm: seed is of type NoneType; it must be a torch tensor"),
+        (
+            {"keep_prob": 0.5, "seed": torch.zeros(0, dtype=torch.int64)},
+            r"lstm: seed is int64 \[0\]; it must be int64 \[1\]",
+        ),
+        ({"row_offset": 2**40}, f"lstm: row_offset is {2**40}; its rows must lie between"),
+    ],
+)
+def test_a_bad_argument_is_one_clear_sentence(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"^{sentence}"):
+        forward(**changes)
+
+
+def test_backward_without_what_was_saved_is_refused() -> None:
+    zeros = [torch.zeros(B, N), torch.zeros(B, N)]
+    weights = [torch.zeros(X, 4 * N), torch.zeros(N, 4 * N), torch.zeros(4 * N)]
+    gradients = _native.RecurrentGradients(None, None, weights, zeros)
+    hidden = torch.zeros(T, B, N)
+    missing: Any = None
+    with pytest.raises(ValueError, match=r"^lstm: saved is missing$"):
+        _native.recurrent_backward("lstm", arguments(), hidden, zeros, hidden, missing, gradients)
