@@ -1,10 +1,11 @@
 """The native core (csrc/bindings.cpp)."""
 
-from typing import NotRequired, SupportsIndex, TypedDict
+from typing import SupportsIndex, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import NotRequired
 
 class CpuFeatures(TypedDict):
     architecture: str

@@ -92,7 +92,6 @@ class HyperBackwardPass {
     }
     const std::ptrdiff_t most = place.rows(rows());
     place.each_of_mine(most, [&](std::ptrdiff_t position) { enter(position); });
-    place.meet_team();
     chunks_.each([&](const Chunk& chunk) {
       for (std::ptrdiff_t k = chunk.end - 1; k >= chunk.begin; --k) {
         step_back(place, chunk, schedule_.step(k));

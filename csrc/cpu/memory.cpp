@@ -139,6 +139,7 @@ Arena::~Arena() {
 }
 
 void* Arena::take(std::size_t bytes) {
+  if (bytes > SIZE_MAX / 2) throw std::bad_alloc();
   auto* piece = static_cast<Piece*>(take_block(kLine + bytes));
   piece->before = last_;
   last_ = piece;
