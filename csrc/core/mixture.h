@@ -57,6 +57,11 @@ SKETCHRNN_HOST_DEVICE int likeliest(const float* logits, int count) {
   return logits[best] - logits[best] == 0.0f ? best : -1;
 }
 
+// e^((logit - most) / temperature), 1 for the greatest whatever the temperature.
+SKETCHRNN_HOST_DEVICE float weight_of(float logit, float most, float temperature) {
+  return logit == most ? 1.0f : expf((logit - most) / temperature);
+}
+
 // The first index whose cumulative probability reaches u, of softmax(logits / temperature); the
 // last of positive probability should rounding leave the sum below u; -1 as `likeliest`. The
 // greatest logit is taken off before dividing, so that no temperature above 0 overflows.
@@ -64,15 +69,12 @@ SKETCHRNN_HOST_DEVICE int choose(const float* logits, int count, float temperatu
   const int best = likeliest(logits, count);
   if (best < 0) return -1;
   const float most = logits[best];
-  const auto weight = [&](int k) {
-    return logits[k] == most ? 1.0f : expf((logits[k] - most) / temperature);
-  };
   float total = 0.0f;
-  for (int k = 0; k < count; ++k) total += weight(k);
+  for (int k = 0; k < count; ++k) total += weight_of(logits[k], most, temperature);
   float reached = 0.0f;
   int last_possible = best;
   for (int k = 0; k < count; ++k) {
-    const float probability = weight(k) / total;
+    const float probability = weight_of(logits[k], most, temperature) / total;
     if (probability > 0.0f) last_possible = k;
     reached += probability;
     if (reached >= u) return k;
