@@ -173,6 +173,7 @@ PYBIND11_MODULE(_native, module) {
   sketchrnn::bind_memory(module);
   sketchrnn::bind_math(module);
   sketchrnn::bind_mixture_density(module);
+  sketchrnn::bind_sampler(module);
 
   module.def("cpu_features", &cpu_features,
              "What the CPU offers and the operating system has enabled.");

@@ -10,5 +10,6 @@ void bind_recurrent(pybind11::module_& module);
 void bind_memory(pybind11::module_& module);
 void bind_math(pybind11::module_& module);
 void bind_mixture_density(pybind11::module_& module);
+void bind_sampler(pybind11::module_& module);
 
 }  // namespace sketchrnn

@@ -9,79 +9,13 @@
 #include "bindings.h"
 #include "cpu/level.h"
 #include "cpu/schedule.h"
+#include "op_shapes.h"
 #include "views.h"
 
 namespace py = pybind11;
 
 namespace sketchrnn {
 namespace {
-
-using Shape = std::vector<std::int64_t>;
-
-struct Sizes {
-  std::int64_t T, B, X, S, N, H, E;
-};
-
-// An op: its kernels, and the shapes of its weights and state.
-struct Op {
-  const char* name;
-  const RecurrentKernels* Level::* kernels;
-  std::vector<Shape> (*weights)(const Sizes&);
-  std::vector<Shape> (*state)(const Sizes&);
-};
-
-std::vector<Shape> lstm_weights(const Sizes& s) {
-  return {{s.X + s.S, 4 * s.N}, {s.N, 4 * s.N}, {4 * s.N}};
-}
-
-std::vector<Shape> layer_norm_lstm_weights(const Sizes& s) {
-  return {{s.X + s.S, 4 * s.N}, {s.N, 4 * s.N}, {4 * s.N}, {4 * s.N}, {s.N}, {s.N}};
-}
-
-std::vector<Shape> hyper_lstm_weights(const Sizes& s) {
-  const std::int64_t gates = 4 * s.N, hyper_gates = 4 * s.H, width = s.X + s.S;
-  const Shape embedding{4, s.H, s.E}, bias{4, s.E}, projection{4, s.E, s.N};
-  return {{width, gates},
-          {s.N, gates},
-          {gates},
-          {gates},
-          {gates},
-          {s.N},
-          {s.N},
-          {width + s.N, hyper_gates},
-          {s.H, hyper_gates},
-          {hyper_gates},
-          {hyper_gates},
-          {s.H},
-          {s.H},
-          embedding,
-          bias,
-          projection,
-          embedding,
-          bias,
-          projection,
-          embedding,
-          projection};
-}
-
-std::vector<Shape> hyper_lstm_state(const Sizes& s) {
-  return {{s.B, s.N}, {s.B, s.N}, {s.B, s.H}, {s.B, s.H}};
-}
-
-std::vector<Shape> plain_state(const Sizes& s) { return {{s.B, s.N}, {s.B, s.N}}; }
-
-const Op kOps[] = {
-    {"lstm", &Level::lstm, lstm_weights, plain_state},
-    {"layer_norm_lstm", &Level::layer_norm_lstm, layer_norm_lstm_weights, plain_state},
-    {"hyper_lstm", &Level::hyper_lstm, hyper_lstm_weights, hyper_lstm_state},
-};
-
-const Op& op_named(const std::string& name) {
-  for (const Op& op : kOps) {
-    if (name == op.name) return op;
-  }
-  throw py::value_error("there is no op " + name);
-}
 
 // The arguments that forward and backward share, as Python passes them.
 struct Arguments {
@@ -93,16 +27,6 @@ struct Arguments {
   std::int64_t row_offset;
   int threads;
 };
-
-// Threads that have enough to do between two of their meetings: a step of a small layer is done
-// before a second thread has woken.
-int threads_worth_using(const Sizes& s, int threads) {
-  constexpr std::int64_t kLeast = 1
-                                  << 16;  // multiply-adds of a thread in a step, some microseconds
-  const std::int64_t gates = 4 * (s.N + s.H);
-  const std::int64_t per_step = s.B * gates * (s.N + s.X);
-  return static_cast<int>(std::clamp<std::int64_t>(per_step / kLeast, 1, std::max(threads, 1)));
-}
 
 // A checked call, with what it points to.
 class Call {
@@ -131,7 +55,7 @@ class Call {
       }
       sizes_.S = shape[1];
     }
-    if (op.weights == hyper_lstm_weights && given.weights.size() > 13) {
+    if (op.hyper && given.weights.size() > 13) {
       const Shape w_hh_hyper = shape_of(given.weights[8]), embedding = shape_of(given.weights[13]);
       if (w_hh_hyper.size() != 2 || embedding.size() != 3) {
         throw py::value_error(named("weights") + " 8 and 13 have shapes " + shape_text(w_hh_hyper) +
@@ -153,7 +77,7 @@ class Call {
     read_all("weights", given.weights, op.weights(sizes_), call_.weights);
     read_all("state", given.state, op.state(sizes_), call_.state);
     call_.forget_bias = given.forget_bias;
-    call_.threads = threads_worth_using(sizes_, given.threads);
+    call_.threads = threads_worth_using(sizes_.B, sizes_, given.threads);
     read_dropout(given);
     const std::int64_t* lengths = nullptr;
     if (!given.lengths.is_none()) {

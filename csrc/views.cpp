@@ -13,6 +13,8 @@ const char* name_of(Scalar scalar) {
       return "float64";
     case Scalar::kInt64:
       return "int64";
+    case Scalar::kUInt8:
+      return "uint8";
     case Scalar::kOther:
       break;
   }
@@ -35,7 +37,10 @@ Scalar scalar_of(const py::handle& tensor) {
   if (dtype.attr("is_floating_point").cast<bool>()) {
     return size == 4 ? Scalar::kFloat32 : size == 8 ? Scalar::kFloat64 : Scalar::kOther;
   }
-  return py::str(dtype).cast<std::string>() == "torch.int64" ? Scalar::kInt64 : Scalar::kOther;
+  const auto name = py::str(dtype).cast<std::string>();
+  return name == "torch.int64"   ? Scalar::kInt64
+         : name == "torch.uint8" ? Scalar::kUInt8
+                                 : Scalar::kOther;
 }
 
 std::vector<std::int64_t> shape_of(const py::handle& tensor) {

@@ -17,7 +17,7 @@ struct View {
   std::vector<std::int64_t> shape;
 };
 
-enum class Scalar { kFloat32, kFloat64, kInt64, kOther };
+enum class Scalar { kFloat32, kFloat64, kInt64, kUInt8, kOther };
 
 // Throws TypeError where the object is no tensor; what follows takes tensors.
 void require_tensor(const std::string& what, const pybind11::handle& object);

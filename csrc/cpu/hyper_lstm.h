@@ -128,10 +128,10 @@ HyperSaved<T> hyper_saved(T* all, std::ptrdiff_t entries, std::ptrdiff_t N, std:
 constexpr int kScaleRows = kTileRows / 2;
 
 // The projections of the codes, packed gate by gate, and what the gates are made of besides.
-template <class T>
+template <class T, class P = T>
 struct ScaleWeights {
   const HyperLayout<T>* layout;
-  const T* projections[kUses];  // A^x, A^h, B: panels of 4 gates, E deep
+  const P* projections[kUses];  // A^x, A^h, B: panels of 4 gates, E deep
   const T* x_weights;           // W_x: panels of 4 gates, X deep
   const T* bias;                // a row of gates
 };
@@ -151,9 +151,9 @@ struct ScaleRows {
   std::ptrdiff_t gates_stride;
 };
 
-template <class T, bool kKeep>
+template <class T, bool kKeep, class P>
 struct ScaleTile {
-  const ScaleWeights<T>& weights;
+  const ScaleWeights<T, P>& weights;
   const ScaleRows<T>& rows;
   std::ptrdiff_t first, panel;
 
@@ -204,14 +204,29 @@ struct ScaleTile {
   }
 };
 
-template <bool kKeep, class T>
-void scale_gates(const ScaleWeights<T>& weights, const ScaleRows<T>& rows, std::ptrdiff_t count,
+template <bool kKeep, class T, class P>
+void scale_gates(const ScaleWeights<T, P>& weights, const ScaleRows<T>& rows, std::ptrdiff_t count,
                  Range panels) {
   for (std::ptrdiff_t panel = panels.begin; panel < panels.end; ++panel) {
     each_tile<kScaleRows>(count, [&](std::ptrdiff_t first, int tile_rows) {
-      const ScaleTile<T, kKeep> tile{weights, rows, first, panel};
+      const ScaleTile<T, kKeep, P> tile{weights, rows, first, panel};
       with_rows<kTileRows>(tile_rows, tile);
     });
+  }
+}
+
+// One code's embedding: its panels among those of all codes, and its bias in a row of codes.
+template <class T>
+void pack_code(const RecurrentCall& call, const HyperLayout<T>& layout, int code, T* panels,
+               T* bias_row) {
+  const auto weight = [&](int i) { return static_cast<const T*>(call.weights[i]); };
+  const std::ptrdiff_t H = layout.H, E = layout.E;
+  const int use = code / 4, gate = code % 4;
+  const Blocked<T> embedding{weight(kEmbeddingOf[use]) + gate * H * E, E, 1, E, layout.code_wide};
+  pack(embedding, H, panels + code * layout.code_wide * H, H, 0, 0, layout.code_panels);
+  if (kEmbeddingBiasOf[use] >= 0) {
+    copy(bias_row + code * layout.code_wide, weight(kEmbeddingBiasOf[use]) + gate * E,
+         E * static_cast<std::ptrdiff_t>(sizeof(T)));
   }
 }
 

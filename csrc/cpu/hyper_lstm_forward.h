@@ -104,16 +104,8 @@ class HyperForwardPass {
   }
 
   void pack_codes(const Place& place) const {
-    const std::ptrdiff_t H = layout_.H, E = layout_.E;
     for (int code = place.thread; code < kCodes; code += place.threads) {
-      const int use = code / 4, gate = code % 4;
-      const Blocked<T> embedding{weight(kEmbeddingOf[use]) + gate * H * E, E, 1, E,
-                                 layout_.code_wide};
-      pack(embedding, H, code_panels_ + code * layout_.code_wide * H, H, 0, 0, layout_.code_panels);
-      if (kEmbeddingBiasOf[use] >= 0) {
-        copy(code_bias_ + code * layout_.code_wide, weight(kEmbeddingBiasOf[use]) + gate * E,
-             bytes(E));
-      }
+      pack_code(call_, layout_, code, code_panels_, code_bias_);
     }
   }
 

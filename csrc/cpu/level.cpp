@@ -13,6 +13,7 @@ extern const RecurrentKernels lstm_kernels;
 extern const RecurrentKernels layer_norm_lstm_kernels;
 extern const RecurrentKernels hyper_lstm_kernels;
 extern const MixtureDensityKernels mixture_density_kernels;
+extern const SamplerKernels sampler_kernels;
 
 namespace {
 
@@ -76,6 +77,7 @@ extern const Level level = {
     &layer_norm_lstm_kernels,
     &hyper_lstm_kernels,
     &mixture_density_kernels,
+    &sampler_kernels,
     dropout_keep,
     &math,
 };

@@ -5,6 +5,7 @@
 
 #include "mixture_density.h"
 #include "recurrent.h"
+#include "sampler.h"
 
 namespace sketchrnn {
 
@@ -23,6 +24,7 @@ struct Level {
   const RecurrentKernels* layer_norm_lstm;
   const RecurrentKernels* hyper_lstm;
   const MixtureDensityKernels* mixture_density;
+  const SamplerKernels* sampler;
   DropoutKeep dropout_keep;
   const MathKernels* math;
 };

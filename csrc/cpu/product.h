@@ -8,6 +8,9 @@
 // tile's rows. Every element of a result is one chain of multiply-adds over D in ascending order,
 // from `start`: it depends on nothing else, not on the rows beside it and not on the threads.
 //
+// Panels are stored as T, or as bfloat16 where reading them is what takes the time; sums are of
+// type T either way.
+//
 // Results are as wide as the panels; what is past C holds zeros where the packed columns do.
 
 #pragma once
@@ -19,6 +22,38 @@ namespace SKETCHRNN_LEVEL {
 
 template <class T>
 constexpr int kPanel = 2 * kLanes<T>;
+
+// The upper half of a float. A row of a panel of them is one vector of 32-bit words: lane l holds
+// column l in its lower half and column kLanes + l in its upper half, so that a shift and a mask
+// widen both.
+struct BFloat16 {
+  std::uint16_t bits;
+};
+
+// The type of sums over panels of type P.
+template <class P>
+struct Widened {
+  using Type = P;
+};
+template <>
+struct Widened<BFloat16> {
+  using Type = float;
+};
+
+// The two vectors of a row of a panel.
+template <class T>
+SKETCHRNN_INLINE void load_panel_row(const T* row, Vector<T>& first, Vector<T>& second) {
+  first = load(row);
+  second = load(row + kLanes<T>);
+}
+
+SKETCHRNN_INLINE void load_panel_row(const BFloat16* row, Vector<float>& first,
+                                     Vector<float>& second) {
+  Integers<float> words;
+  __builtin_memcpy(&words, row, sizeof(words));
+  first = reinterpret_cast<Vector<float>>(words << 16);
+  second = reinterpret_cast<Vector<float>>(words & static_cast<std::int32_t>(0xffff0000u));
+}
 
 // Two accumulators a row, two vectors of a panel and a broadcast element fill the registers.
 constexpr int kTileRows = kRegisters == 32 ? 14 : 6;
@@ -64,18 +99,20 @@ struct Tile {
 
   // Element (r, k) of the left factor is left[r * row_stride + k * step]; row k of the first panel
   // begins at panel[k * panel_step].
+  template <class P>
   SKETCHRNN_INLINE void accumulate(const T* left, std::ptrdiff_t row_stride, std::ptrdiff_t step,
-                                   const T* panel, std::ptrdiff_t panel_stride,
+                                   const P* panel, std::ptrdiff_t panel_stride,
                                    std::ptrdiff_t depth, std::ptrdiff_t panel_step = kPanel<T>) {
     constexpr int kAhead = 16;  // rows of a panel; what comes from the outer caches takes as long
     for (std::ptrdiff_t k = 0; k < depth; ++k) {
       Vector<T> right[2 * kPanels];
       for (int p = 0; p < kPanels; ++p) {
-        const T* row = panel + p * panel_stride;
-        right[2 * p] = load(row);
-        right[2 * p + 1] = load(row + kLanes<T>);
+        const P* row = panel + p * panel_stride;
+        load_panel_row(row, right[2 * p], right[2 * p + 1]);
         __builtin_prefetch(row + kAhead * panel_step);
-        if (kVectorBytes == 64) __builtin_prefetch(row + kAhead * panel_step + kLanes<T>);
+        if (kPanel<T> * sizeof(P) > 64) {
+          __builtin_prefetch(row + kAhead * panel_step + kLanes<T>);
+        }
       }
       if (row_stride == 1) __builtin_prefetch(left + kAhead * step);
       for (int r = 0; r < kRows; ++r) {
@@ -98,16 +135,17 @@ struct Tile {
 };
 
 // The right factor: packed panels, or a matrix as it lies, whose panels are kPanel columns apart.
-template <class T>
+template <class P>
 struct Right {
-  const T* data;
+  const P* data;
   std::ptrdiff_t panel_stride;  // from one panel to the next
   std::ptrdiff_t step;          // from one row of a panel to the next
 };
 
-template <class T>
-Right<T> packed(const T* panels, std::ptrdiff_t depth) {
-  return {panels, depth * kPanel<T>, kPanel<T>};
+template <class P>
+Right<P> packed(const P* panels, std::ptrdiff_t depth) {
+  constexpr int kWidth = kPanel<typename Widened<P>::Type>;
+  return {panels, depth * kWidth, kWidth};
 }
 
 template <class T>
@@ -115,8 +153,8 @@ Right<T> as_it_lies(const T* matrix, std::ptrdiff_t columns) {
   return {matrix, kPanel<T>, columns};
 }
 
-template <class T, int kRows, int kPanels>
-void multiply_tile(Left<T> left, Right<T> right, Start<T> start, T* result,
+template <class T, class P, int kRows, int kPanels>
+void multiply_tile(Left<T> left, Right<P> right, Start<T> start, T* result,
                    std::ptrdiff_t result_stride, std::ptrdiff_t block_stride) {
   Tile<T, kRows, kPanels> tile;
   tile.start(start.data, start.row_stride);
@@ -152,10 +190,10 @@ SKETCHRNN_INLINE void each_tile(std::ptrdiff_t rows, Body&& body) {
   }
 }
 
-template <class T>
+template <class T, class P = T>
 struct Product {
   Left<T> left;
-  Right<T> right;
+  Right<P> right;
   Start<T> start;
   T* result;
   std::ptrdiff_t result_stride;
@@ -195,11 +233,11 @@ struct Product {
     SKETCHRNN_INLINE void call() const {
       Left<T> rows = product.left;
       rows.data += first * rows.row_stride;
-      Right<T> columns = product.right;
+      Right<P> columns = product.right;
       columns.data += panel * columns.panel_stride;
       Start<T> from = product.start;
       if (from.data != nullptr) from.data += first * from.row_stride + panel * kPanel<T>;
-      multiply_tile<T, kRows, kPanels>(
+      multiply_tile<T, P, kRows, kPanels>(
           rows, columns, from,
           product.result + first * product.result_stride + panel * product.result_block_stride,
           product.result_stride, product.result_block_stride);
@@ -249,6 +287,21 @@ void pack(const Blocked<T>& matrix, std::ptrdiff_t rows, T* panels, std::ptrdiff
         for (int j = 0; j < kPanel<T>; ++j) to[j] = columns[j] < 0 ? T{0} : row[columns[j]];
       }
       to += kPanel<T>;
+    }
+  }
+}
+
+// Panels as bfloat16, rounded to nearest, ties to even; NaN and infinity are not expected.
+inline void narrow(const float* panels, std::ptrdiff_t elements, BFloat16* to) {
+  const auto rounded = [](float value) {
+    std::uint32_t bits;
+    __builtin_memcpy(&bits, &value, sizeof(bits));
+    return static_cast<std::uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+  };
+  for (std::ptrdiff_t row = 0; row < elements; row += kPanel<float>) {
+    for (int l = 0; l < kLanes<float>; ++l) {
+      to[row + 2 * l].bits = rounded(panels[row + l]);
+      to[row + 2 * l + 1].bits = rounded(panels[row + kLanes<float> + l]);
     }
   }
 }
