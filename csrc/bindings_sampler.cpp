@@ -106,43 +106,43 @@ class Decoder {
   std::unique_ptr<PackedDecoder> packed_;
 };
 
+// z [count, Z], or null for a decoder that takes none.
+const float* read_z(const Decoder& decoder, const py::object& z, std::int64_t count) {
+  const std::int64_t Z = decoder.sizes().S;
+  if ((Z > 0) == z.is_none()) {
+    throw py::value_error(Z > 0 ? "sampler: z is missing; this decoder takes one a sketch"
+                                : "sampler: z was given, but this decoder takes none");
+  }
+  return Z > 0 ? floats("z", z, {count, Z}) : nullptr;
+}
+
 // A drawing and the tensors that it reads and fills.
 class Run {
  public:
   Run(std::shared_ptr<const Decoder> decoder, const py::object& seeds, const py::object& z,
       const py::object& prefix_points, const py::object& prefix_offsets, float softmax, float sigma,
       bool greedy, const py::object& points, const py::object& lengths, const py::object& ended,
-      const py::object& parameters, std::int64_t batch, int threads)
+      std::int64_t batch, int threads)
       : decoder_(std::move(decoder)),
-        tensors_(py::make_tuple(seeds, z, prefix_points, prefix_offsets, points, lengths, ended,
-                                parameters)) {
+        tensors_(py::make_tuple(seeds, z, prefix_points, prefix_offsets, points, lengths, ended)) {
     require_tensor("sampler: points", points);
     const Shape shape = shape_of(points);
     if (shape.size() != 3 || shape[1] < 1 || shape[1] > kMostPoints || shape[2] != 3) {
       throw py::value_error("sampler: points has shape " + shape_text(shape) +
                             "; it takes [count, limit, 3], the limit at least 1");
     }
-    const std::int64_t count = shape[0], Z = decoder_->sizes().S;
+    const std::int64_t count = shape[0];
     DrawCall call{};
     call.count = count;
     call.limit = shape[1];
     call.points = const_cast<float*>(floats("points", points, shape));
     call.seeds = integers("seeds", seeds, {count});
-    if ((Z > 0) == z.is_none()) {
-      throw py::value_error(Z > 0 ? "sampler: z is missing; this decoder takes one a sketch"
-                                  : "sampler: z was given, but this decoder takes none");
-    }
-    if (Z > 0) call.z = floats("z", z, {count, Z});
+    call.z = read_z(*decoder_, z, count);
     if (!prefix_points.is_none()) read_prefixes(prefix_points, prefix_offsets, call);
     call.temperature = {softmax, sigma, greedy};
     call.lengths = const_cast<std::int64_t*>(integers("lengths", lengths, {count}));
     call.ended =
         static_cast<std::uint8_t*>(view("sampler: ended", ended, Scalar::kUInt8, {count}).data);
-    if (!parameters.is_none()) {
-      const std::int64_t columns = mixture_columns(static_cast<int>(decoder_->mixtures()));
-      call.parameters =
-          const_cast<float*>(floats("parameters", parameters, {count, call.limit, columns}));
-    }
     if (batch < 1) {
       throw py::value_error("sampler: batch is " + std::to_string(batch) +
                             "; it must be at least 1");
@@ -166,7 +166,7 @@ class Run {
       unfinished = drawing_->advance(steps);
     }
     if (drawing_->failed_sketch >= 0) {
-      throw py::value_error("sampler: the decoder's parameters are not numbers in step " +
+      throw py::value_error("the decoder's parameters are not finite in step " +
                             std::to_string(drawing_->failed_step) + " of sketch " +
                             std::to_string(drawing_->failed_sketch));
     }
@@ -197,9 +197,9 @@ class Run {
     }
     for (std::int64_t i = 0; i < total; ++i) {
       const float pen = call.prefix_points[3 * i + 2];
-      if (!(pen == 0.0f || pen == 1.0f || pen == 2.0f)) {
+      if (pen != 0.0f && pen != 1.0f) {
         throw py::value_error("sampler: prefix point " + std::to_string(i) +
-                              " has a pen state that is not 0, 1 or 2");
+                              " has a pen that is neither 0 nor 1");
       }
     }
   }
@@ -209,6 +209,30 @@ class Run {
   std::unique_ptr<Drawing> drawing_;
   std::atomic<bool> busy_{false};
 };
+
+// The raw parameters [T, B, 6 K + 3] that the decoder gives for the inputs [T, B, 5].
+void fill_parameters(const Decoder& decoder, const py::object& inputs, const py::object& z,
+                     const py::object& parameters, int threads) {
+  require_tensor("sampler: inputs", inputs);
+  const Shape shape = shape_of(inputs);
+  if (shape.size() != 3 || shape[0] < 1 || shape[2] != kStrokeWidth) {
+    throw py::value_error("sampler: inputs has shape " + shape_text(shape) +
+                          "; it takes [T, B, 5] with at least one step");
+  }
+  DrawCall call{};
+  call.limit = shape[0];
+  call.count = call.batch = shape[1];
+  call.inputs = floats("inputs", inputs, shape);
+  call.z = read_z(decoder, z, call.count);
+  const std::int64_t columns = mixture_columns(static_cast<int>(decoder.mixtures()));
+  call.parameters =
+      const_cast<float*>(floats("parameters", parameters, {call.limit, call.count, columns}));
+  if (call.count == 0) return;
+  call.threads = threads_worth_using(call.count, decoder.sizes(), threads);
+  const py::gil_scoped_release no_gil;
+  const std::unique_ptr<Drawing> drawing(decoder.packed().begin(call));
+  drawing->advance(call.limit * call.count);
+}
 
 }  // namespace
 
@@ -232,12 +256,14 @@ void bind_sampler(py::module_& module) {
   py::class_<Run>(module, "SamplerRun", "A drawing that goes on from call to call.")
       .def(py::init<std::shared_ptr<const Decoder>, const py::object&, const py::object&,
                     const py::object&, const py::object&, float, float, bool, const py::object&,
-                    const py::object&, const py::object&, const py::object&, std::int64_t, int>(),
+                    const py::object&, const py::object&, std::int64_t, int>(),
            py::arg("decoder"), py::arg("seeds"), py::arg("z"), py::arg("prefix_points"),
            py::arg("prefix_offsets"), py::arg("softmax"), py::arg("sigma"), py::arg("greedy"),
-           py::arg("points"), py::arg("lengths"), py::arg("ended"), py::arg("parameters"),
-           py::arg("batch"), py::arg("threads"))
+           py::arg("points"), py::arg("lengths"), py::arg("ended"), py::arg("batch"),
+           py::arg("threads"))
       .def("advance", &Run::advance, py::arg("steps"));
+  module.def("sampler_parameters", &fill_parameters, py::arg("decoder"), py::arg("inputs"),
+             py::arg("z"), py::arg("parameters"), py::arg("threads"));
 }
 
 }  // namespace sketchrnn

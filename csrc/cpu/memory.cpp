@@ -130,6 +130,8 @@ void release_kept_blocks() {
   the.most_taken_bytes = the.taken_bytes;
 }
 
+Arena::Arena() = default;
+
 Arena::~Arena() {
   while (last_ != nullptr) {
     Piece* before = last_->before;

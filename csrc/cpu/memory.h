@@ -29,7 +29,7 @@ void release_kept_blocks();
 // Pieces of scratch for one call, all freed together.
 class Arena {
  public:
-  Arena() = default;
+  Arena();
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
   ~Arena();

@@ -43,8 +43,11 @@ struct DrawCall {
   float* points;          // [count, limit, 3], filled up to each sketch's length
   std::int64_t* lengths;  // [count], kept up to date while drawing
   std::uint8_t* ended;    // [count], 1 where the end state was drawn
-  float* parameters;      // [count, limit, 6 K + 3], each step's raw parameters, or null
-  std::ptrdiff_t batch;   // the most sketches that are drawn at once, at least 1
+  // Instead of drawing: the input of each step [limit, count, 5], and the raw parameters
+  // [limit, count, 6 K + 3] that the decoder gives for it; or both null.
+  const float* inputs;
+  float* parameters;
+  std::ptrdiff_t batch;  // the most sketches that are drawn at once, at least 1
   int threads;
 };
 
@@ -52,7 +55,7 @@ struct DrawCall {
 // that is being drawn, and returns whether any is unfinished.
 class Drawing {
  public:
-  Drawing() {}
+  Drawing();
   Drawing(const Drawing&) = delete;
   Drawing& operator=(const Drawing&) = delete;
   virtual ~Drawing();
@@ -66,7 +69,7 @@ class Drawing {
 // A decoder's weights as one level reads them. Several drawings may use it at the same time.
 class PackedDecoder {
  public:
-  PackedDecoder() {}
+  PackedDecoder();
   PackedDecoder(const PackedDecoder&) = delete;
   PackedDecoder& operator=(const PackedDecoder&) = delete;
   virtual ~PackedDecoder();

@@ -69,10 +69,7 @@ class DrawingOf final : public Drawing {
                            Layout<float>::row_width(decoder.cell.scratch_size()))) {
     for (std::ptrdiff_t i = 0; i < teams_count_; ++i) make_team(teams_[i]);
     for (int i = 0; i < call.threads; ++i) barriers_[i] = Barrier{};
-    for (std::ptrdiff_t i = 0; i < call.count; ++i) {
-      call.lengths[i] = 0;
-      call.ended[i] = 0;
-    }
+    if (call.inputs == nullptr) lay_down_prefixes();
   }
 
   bool advance(std::int64_t steps) override {
@@ -101,9 +98,8 @@ class DrawingOf final : public Drawing {
  private:
   struct Slot {
     std::ptrdiff_t sketch;
-    std::ptrdiff_t t;       // the next stroke's index
-    const float* prefix;    // the sketch's first point of those that are given,
-    std::ptrdiff_t length;  // and how many there are
+    std::ptrdiff_t t;      // the next stroke's index
+    std::ptrdiff_t given;  // points of the sketch's prefix
     bool finished;
   };
 
@@ -167,7 +163,7 @@ class DrawingOf final : public Drawing {
     decoder_.head.run(hidden.data, hidden.width, {decoder_.head_bias, 0}, team.parameters, rows,
                       member.mine(decoder_.head.panels()));
     member.meet();
-    member.each_of_mine(rows, [&](std::ptrdiff_t slot) { take_stroke(team, slot); });
+    member.each_of_mine(rows, [&](std::ptrdiff_t slot) { take_step(team, slot); });
     member.meet();
     return true;
   }
@@ -190,13 +186,10 @@ class DrawingOf final : public Drawing {
     while (team.active < slots_of_team_) {
       const std::ptrdiff_t sketch = __atomic_fetch_add(&next_, 1, __ATOMIC_RELAXED);
       if (sketch >= call_.count) break;
-      Slot& slot = team.slots[team.active];
-      slot = {sketch, 0, nullptr, 0, false};
-      if (call_.prefix_points != nullptr) {
-        slot.prefix = call_.prefix_points + 3 * call_.prefix_offsets[sketch];
-        slot.length = call_.prefix_offsets[sketch + 1] - call_.prefix_offsets[sketch];
-      }
-      set_x(team, team.active, {0.0f, 0.0f, 0});
+      const std::ptrdiff_t given = call_.inputs == nullptr ? prefix_length(sketch) : 0;
+      if (given == call_.limit) continue;  // nothing is left to draw
+      team.slots[team.active] = {sketch, 0, given, false};
+      set_input(team, team.active);
       if (decoder_.z_size > 0) {
         copy(team.z.row(team.active - first), call_.z + sketch * decoder_.z_size,
              float_bytes(decoder_.z_size));
@@ -226,29 +219,49 @@ class DrawingOf final : public Drawing {
     }
   }
 
-  void set_x(const Team& team, std::ptrdiff_t slot, const Stroke& stroke) const {
-    float* const x = decoder_.cell.x_of(team.rows, slot);
-    x[0] = stroke.x;
-    x[1] = stroke.y;
-    for (int pen = 0; pen < kPenStates; ++pen) x[2 + pen] = pen == stroke.pen ? 1.0f : 0.0f;
+  // The input of a slot's next step: the given one, or the stroke before it.
+  void set_input(const Team& team, std::ptrdiff_t index, const Stroke& before = {0, 0, 0}) const {
+    float* const x = decoder_.cell.x_of(team.rows, index);
+    const Slot& slot = team.slots[index];
+    if (call_.inputs != nullptr) {
+      const float* const given = call_.inputs + (slot.t * call_.count + slot.sketch) * kStrokeWidth;
+      copy(x, given, float_bytes(kStrokeWidth));
+      return;
+    }
+    x[0] = before.x;
+    x[1] = before.y;
+    for (int pen = 0; pen < kPenStates; ++pen) x[2 + pen] = pen == before.pen ? 1.0f : 0.0f;
   }
 
-  // Stroke t of a slot's sketch, given or drawn: into the result, and to be the next input.
-  void take_stroke(Team& team, std::ptrdiff_t index) const {
+  std::ptrdiff_t prefix_length(std::ptrdiff_t sketch) const {
+    if (call_.prefix_points == nullptr) return 0;
+    return call_.prefix_offsets[sketch + 1] - call_.prefix_offsets[sketch];
+  }
+
+  float* point(std::ptrdiff_t sketch, std::ptrdiff_t t) const {
+    return call_.points + 3 * (sketch * call_.limit + t);
+  }
+
+  void lay_down_prefixes() const {
+    for (std::ptrdiff_t i = 0; i < call_.count; ++i) {
+      const std::ptrdiff_t length = prefix_length(i);
+      call_.lengths[i] = length;
+      call_.ended[i] = 0;
+      if (length == 0) continue;
+      copy(point(i, 0), call_.prefix_points + 3 * call_.prefix_offsets[i], float_bytes(3 * length));
+    }
+  }
+
+  // What a step has made of a slot: its parameters are laid down, or its stroke, given or drawn.
+  void take_step(Team& team, std::ptrdiff_t index) const {
     Slot& slot = team.slots[index];
     const float* const parameters = team.parameters.row(index);
-    const std::ptrdiff_t at = slot.sketch * call_.limit + slot.t;
-    if (call_.parameters != nullptr) {
-      copy(call_.parameters + at * columns_, parameters, float_bytes(columns_));
-    }
-    Stroke stroke;
-    if (slot.t < slot.length) {
-      const float* const point = slot.prefix + 3 * slot.t;
-      stroke = {point[0], point[1], static_cast<int>(point[2])};
+    Stroke stroke{0.0f, 0.0f, 0};
+    if (call_.inputs != nullptr) {
+      float* const to = call_.parameters + (slot.t * call_.count + slot.sketch) * columns_;
+      copy(to, parameters, float_bytes(columns_));
     } else {
-      stroke = draw_stroke(parameters, static_cast<int>(decoder_.mixtures),
-                           static_cast<std::uint64_t>(call_.seeds[slot.sketch]),
-                           static_cast<std::uint32_t>(slot.t), call_.temperature);
+      stroke = slot.t < slot.given ? given_stroke(slot) : draw(slot, parameters);
       const float sum = stroke.x + stroke.y;
       if (stroke.pen < 0 || !(sum - sum == 0.0f)) return fail(team, slot);
       if (stroke.pen == kEndState) {
@@ -256,14 +269,30 @@ class DrawingOf final : public Drawing {
         slot.finished = true;
         return;
       }
+      if (slot.t >= slot.given) write(slot, stroke);
     }
-    float* const point = call_.points + 3 * at;
-    point[0] = stroke.x;
-    point[1] = stroke.y;
-    point[2] = static_cast<float>(stroke.pen);
-    call_.lengths[slot.sketch] = ++slot.t;
+    ++slot.t;
     slot.finished = slot.t == call_.limit;
-    set_x(team, index, stroke);
+    if (!slot.finished) set_input(team, index, stroke);
+  }
+
+  Stroke given_stroke(const Slot& slot) const {
+    const float* const given = point(slot.sketch, slot.t);
+    return {given[0], given[1], static_cast<int>(given[2])};
+  }
+
+  void write(const Slot& slot, const Stroke& stroke) const {
+    float* const to = point(slot.sketch, slot.t);
+    to[0] = stroke.x;
+    to[1] = stroke.y;
+    to[2] = static_cast<float>(stroke.pen);
+    call_.lengths[slot.sketch] = slot.t + 1;
+  }
+
+  Stroke draw(const Slot& slot, const float* parameters) const {
+    return draw_stroke(parameters, static_cast<int>(decoder_.mixtures),
+                       static_cast<std::uint64_t>(call_.seeds[slot.sketch]),
+                       static_cast<std::uint32_t>(slot.t), call_.temperature);
   }
 
   void fail(Team& team, Slot& slot) const {
