@@ -1,11 +1,13 @@
-"""The original's training step, one at a time, in a Python that has TensorFlow 2.
+"""The original at work, one task at a time, in a Python that has TensorFlow 2.
 
-    PYTHON original.py CHECKOUT BATCH HPARAMS THREADS
+    PYTHON original.py CHECKOUT HPARAMS THREADS train BATCH
+    PYTHON original.py CHECKOUT HPARAMS THREADS sample POINTS
 
-CHECKOUT is a checkout of github.com/magenta/magenta, BATCH an .npz file with `strokes` and
-`lengths`, HPARAMS a JSON object of hyper-parameters, THREADS the number of threads. Each line on
-standard input asks for one step; the answer is a line of JSON with its cost and seconds. The suite
-`train` runs this, and nothing here imports this project.
+CHECKOUT is a checkout of github.com/magenta/magenta, HPARAMS a JSON object of hyper-parameters,
+THREADS the number of threads. The task is a training step on BATCH, an .npz file with `strokes` and
+`lengths`, or the drawing of a sketch of POINTS points. Each line on standard input asks for it
+once; the answer is a line of JSON with its result (the cost, or the number of points) and seconds.
+`original_process` runs this, and nothing here imports this project.
 
 From TensorFlow 2.16 on, the Keras on which the original's cells rest is a package of its own,
 tf_keras.
@@ -22,18 +24,19 @@ import numpy as np
 
 
 def main() -> None:
-    checkout, batch_file, hparams, threads = sys.argv[1:]
+    checkout, hparams, threads, name, argument = sys.argv[1:]
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever else is printed is no answer
-    step = training_step(Path(checkout), batch_file, json.loads(hparams), int(threads))
+    tasks = {"train": training_step, "sample": drawing}
+    task = tasks[name](Path(checkout), json.loads(hparams), int(threads), argument)
     for _ in sys.stdin:
         start = time.perf_counter()
-        cost = step()
-        answers.write(json.dumps({"cost": cost, "seconds": time.perf_counter() - start}) + "\n")
+        result = task()
+        answers.write(json.dumps({"result": result, "seconds": time.perf_counter() - start}) + "\n")
 
 
-def training_step(checkout, batch_file, hparams, threads):
-    """A function that takes one step on the batch, with what the original fetches each time."""
+def make_model(checkout, hparams, threads):
+    """The original's module, a model with new weights, its hyper-parameters and a session."""
     tf, model_module = import_original(checkout)
     hps = model_module.get_default_hparams()
     hps.override_from_dict(hparams)
@@ -44,6 +47,20 @@ def training_step(checkout, batch_file, hparams, threads):
         )
     )
     session.run(tf.global_variables_initializer())
+    return model_module, model, hps, session
+
+
+def drawing(checkout, hparams, threads, points):
+    """A function that draws one sketch as the original does, a call of the framework a point."""
+    one_step = {"is_training": False, "batch_size": 1, "max_seq_len": 1}
+    off = dict.fromkeys(("use_recurrent_dropout", "use_input_dropout", "use_output_dropout"), False)
+    module, model, _, session = make_model(checkout, {**hparams, **one_step, **off}, threads)
+    return lambda: len(module.sample(session, model, seq_len=int(points))[0])
+
+
+def training_step(checkout, hparams, threads, batch_file):
+    """A function that takes one step on the batch, with what the original fetches each time."""
+    _, model, hps, session = make_model(checkout, hparams, threads)
     with np.load(batch_file) as batch:
         feed = {
             model.input_data: batch["strokes"],

@@ -1,13 +1,15 @@
 """Benchmarks, side by side with their peers in one run.
 
     python bench/run.py [SUITE …] [--json FILE] [--magenta PATH --magenta-python PATH]
+                        [--sketches LOG_ROOT]
 
-Suites: startup and data, which run by default and take seconds; ops, sizes, memory and train, which
-take minutes each. The table shows medians; a ratio above 1 means that ours takes less than the
-peer, and the two figures behind it are the 20th and 80th percentile of the ratio from turn to turn.
-The floor is the time of the same matrix products alone, through torch, and the share is the floor
-over ours. With a checkout of Magenta and a Python that has TensorFlow, `train` runs the original
-too.
+Suites: startup and data, which run by default and take seconds; ops, sizes, memory, train and
+sampler, which take minutes each. The table shows medians; a ratio above 1 means that ours takes
+less than the peer, and the two figures behind it are the 20th and 80th percentile of the ratio from
+turn to turn. The floor is the time of the same matrix products alone, through torch (in `sampler`
+that of reading the weights alone), and the share is the floor over ours. With a checkout of Magenta
+and a Python that has TensorFlow, `train` and `sampler` run the original too; `sampler` also draws
+with the model of the training run LOG_ROOT.
 """
 
 from __future__ import annotations
@@ -27,12 +29,13 @@ from rich.table import Table
 from sketchrnn_fast.ops import backends
 
 QUICK = ("startup", "data")
-SUITES = (*QUICK, "ops", "sizes", "memory", "train")
+SUITES = (*QUICK, "ops", "sizes", "memory", "train", "sampler")
 
 
 def main() -> None:
     arguments = parse()
-    options = {"train": {name: getattr(arguments, name) for name in ("magenta", "magenta_python")}}
+    original = {name: getattr(arguments, name) for name in ("magenta", "magenta_python")}
+    options = {"train": original, "sampler": {**original, "sketches": arguments.sketches}}
     records: list[dict[str, Any]] = []
     for suite in arguments.suites:
         records += importlib.import_module(suite).run(**options.get(suite, {}))
@@ -48,8 +51,9 @@ def parse() -> argparse.Namespace:
     accepted = ", ".join(SUITES)
     parser.add_argument("suites", nargs="*", default=QUICK, metavar="SUITE", help=accepted)
     parser.add_argument("--json", type=Path, help="write every sample to this file")
-    parser.add_argument("--magenta", type=Path, help="a checkout of Magenta, for the suite train")
+    parser.add_argument("--magenta", type=Path, help="a checkout of Magenta, for train and sampler")
     parser.add_argument("--magenta-python", type=Path, help="a Python that has TensorFlow 2")
+    parser.add_argument("--sketches", type=Path, help="a training run's log root, for sampler")
     arguments = parser.parse_args()
     unknown = set(arguments.suites) - set(SUITES)
     if unknown:

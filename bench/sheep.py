@@ -16,10 +16,14 @@ from sketchrnn_fast.data import load, random_batch
 MOST_POINTS = 250
 
 
+def shared() -> Path:
+    """The folder of what the benchmarks may use and the project does not hold."""
+    return Path(os.environ.get("SKETCHRNN_FAST_SHARED", Path(__file__).parents[2] / "shared"))
+
+
 def file() -> Path | None:
     """Where aaron_sheep is, if it is here."""
-    shared = Path(os.environ.get("SKETCHRNN_FAST_SHARED", Path(__file__).parents[2] / "shared"))
-    path = shared / "data" / "aaron_sheep.npz"
+    path = shared() / "data" / "aaron_sheep.npz"
     return path if path.is_file() else None
 
 

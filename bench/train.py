@@ -18,14 +18,13 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-import json
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import agreement
 import numpy as np
+import original_process
 import sheep
 import torch
 from eager_model import CELLS, EagerSketchRNN
@@ -52,10 +51,6 @@ COMPARISONS = (
 
 Batch = tuple[Tensor, Tensor]  # strokes and lengths
 Step = Callable[[], object]
-
-
-class OriginalError(Exception):
-    """The original's process ended before it was told to."""
 
 
 def run(
@@ -162,44 +157,12 @@ def check_eager(model: SketchRNN, batch: Batch) -> None:
 def original_step(
     magenta: Path, magenta_python: Path, config: ModelConfig, batch: Batch
 ) -> Iterator[Step]:
-    """The original's training step on this batch, in a process that lives as long as the context.
-
-    Raises:
-        OriginalError: that process ended early; the message has the end of what it wrote.
-    """
+    """The original's training step on this batch, while the context lives."""
     strokes, lengths = batch
-    hparams = {
-        name: value
-        for name, value in dataclasses.asdict(config).items()
-        if not name.startswith("hyper_")  # fixed in the original
-    }
-    hparams["batch_size"] = len(lengths)
+    hparams = {**original_process.hparams(config), "batch_size": len(lengths)}
     with tempfile.TemporaryDirectory() as folder:
-        batch_file, log = Path(folder, "batch.npz"), Path(folder, "log.txt")
+        batch_file = Path(folder, "batch.npz")
         np.savez(batch_file, strokes=strokes.numpy(), lengths=lengths.numpy())
-        script = Path(__file__).with_name("original.py")
-        arguments = (magenta_python, script, magenta, batch_file, json.dumps(hparams))
-        command = [*map(str, arguments), str(torch.get_num_threads())]
-        with (
-            log.open("w", encoding="utf-8") as written,
-            subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=written,
-                text=True,
-                bufsize=1,
-            ) as process,
-        ):
-
-            def step() -> None:
-                try:
-                    process.stdin.write("step\n")
-                    answer = process.stdout.readline()
-                except BrokenPipeError:
-                    answer = ""
-                if not answer:
-                    end = log.read_text(encoding="utf-8")[-2000:]
-                    raise OriginalError(f"the original's process ended early; it wrote:\n{end}")
-
+        task = ("train", str(batch_file))
+        with original_process.start(magenta, magenta_python, hparams, task) as step:
             yield step

@@ -174,3 +174,68 @@ def cpu_features() -> CpuFeatures:
 
 def build_report() -> BuildReport:
     """What this module was built from and with."""
+
+class SamplerDecoder:
+    """A decoder's weights, packed for the sampler; all tensors float32 and contiguous.
+
+    Raises:
+        ValueError: a tensor has another dtype or shape than the op takes.
+    """
+
+    def __init__(
+        self,
+        op: str,
+        weights: list[Tensor],
+        forget_bias: float,
+        initial_weight: Tensor | None,
+        initial_bias: Tensor | None,
+        head_weight: Tensor,
+        head_bias: Tensor,
+        bfloat16: bool,
+    ) -> None: ...
+    @property
+    def bytes_of_step(self) -> int:
+        """Bytes of weights that a step reads."""
+
+    def read_panels(self, threads: int, times: int) -> float:
+        """Read those bytes so many times; gives their sum as floats."""
+
+class SamplerRun:
+    """Sketches being drawn; fills points [count, limit, 3], lengths and ended [count].
+
+    Raises:
+        ValueError: a tensor has another dtype or shape, or a prefix does not fit.
+    """
+
+    def __init__(
+        self,
+        decoder: SamplerDecoder,
+        seeds: Tensor,
+        z: Tensor | None,
+        prefix_points: Tensor | None,
+        prefix_offsets: Tensor | None,
+        softmax: float,
+        sigma: float,
+        greedy: bool,
+        points: Tensor,
+        lengths: Tensor,
+        ended: Tensor,
+        batch: int,
+        threads: int,
+    ) -> None: ...
+    def advance(self, steps: int) -> bool:
+        """Take up to so many steps, one point of each sketch a step; gives whether any is left.
+
+        Raises:
+            ValueError: the decoder's parameters are not finite.
+            RuntimeError: another thread is advancing this run.
+        """
+
+def sampler_parameters(
+    decoder: SamplerDecoder, inputs: Tensor, z: Tensor | None, parameters: Tensor, threads: int
+) -> None:
+    """Fill the raw parameters [T, B, 6K+3] that the decoder gives for inputs [T, B, 5].
+
+    Raises:
+        ValueError: a tensor has another dtype or shape.
+    """

@@ -1,0 +1,80 @@
+"""The native engine of the sampler: csrc/cpu/sampler_drawing.h, called on tensors."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sketchrnn_fast.ops import native
+from sketchrnn_fast.ops.decoder_weights import CELLS, DecoderWeights
+from sketchrnn_fast.ops.sampler import register
+from sketchrnn_fast.reference.sampler import Temperature
+
+if native.INSTALLED:
+    from sketchrnn_fast import _native
+
+
+class NativeEngine:
+    """An engine of `ops.sampler` on the CPU.
+
+    The weights are packed at once and never read again where they came from.
+    """
+
+    def __init__(self, decoder: DecoderWeights, storage: str) -> None:
+        initial = (None, None) if decoder.initial is None else decoder.initial
+        self.decoder = _native.SamplerDecoder(
+            CELLS[decoder.cell].name,
+            list(decoder.weights),
+            decoder.forget_bias,
+            *initial,
+            *decoder.head,
+            bfloat16=storage == "bfloat16",
+        )
+
+    def begin(
+        self,
+        seeds: Tensor,
+        z: Tensor | None,
+        prefix_points: Tensor,
+        prefix_offsets: Tensor,
+        limit: int,
+        temperature: Temperature,
+        points: Tensor,
+        lengths: Tensor,
+        ended: Tensor,
+        batch: int | None,
+        threads: int,
+    ) -> _native.SamplerRun:
+        """See `ops.sampler.Engine`."""
+        return _native.SamplerRun(
+            self.decoder,
+            seeds,
+            z,
+            prefix_points,
+            prefix_offsets,
+            temperature.softmax,
+            temperature.sigma,
+            temperature.value == 0.0,
+            points,
+            lengths,
+            ended.view(torch.uint8),
+            len(seeds) if batch is None else batch,
+            threads,
+        )
+
+    def parameters(self, strokes: Tensor, z: Tensor | None, params: Tensor, threads: int) -> None:
+        """See `ops.sampler.Engine`."""
+        _native.sampler_parameters(self.decoder, strokes, z, params, threads)
+
+    @property
+    def bytes_of_step(self) -> int:
+        """Bytes of weights that a step reads."""
+        return self.decoder.bytes_of_step
+
+    def read_weights(self, times: int, threads: int) -> None:
+        """Read those bytes so many times and do nothing else: the floor of a benchmark."""
+        self.decoder.read_panels(threads, times)
+
+
+if native.INSTALLED:
+    register("native", NativeEngine)
