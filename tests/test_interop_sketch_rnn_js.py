@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import copy
 import json
 import math
@@ -14,24 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from published import INTEGERS, SHAPES, UNITS, content
 from tolerances import assert_close
 
 from sketchrnn_fast import generation
 from sketchrnn_fast.interop import magenta
 from sketchrnn_fast.interop.sketch_rnn_js import VARIABLES, ModelFileError, read_decoder
 
-UNITS = 3
-SHAPES = [[UNITS, 123], [123], [5, 4 * UNITS], [UNITS, 4 * UNITS], [4 * UNITS]]
-INTEGERS = [
-    np.random.default_rng(place).integers(-32767, 32768, shape).astype("<i2")
-    for place, shape in enumerate(SHAPES)
-]
 PUBLISHED = {"bear": (175, 62.4323), "bicycle": (139, 86.8476), "rabbit": (155, 61.0124)}
-
-
-def content() -> list[Any]:
-    info = {"mode": 2, "version": 6, "name": "knot", "max_seq_len": 30, "scale_factor": 50.5}
-    return [info, SHAPES, [base64.b64encode(array.tobytes()).decode() for array in INTEGERS]]
 
 
 def write(folder: Path, value: Any) -> Path:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from drawings import TINY_MODEL
+from published import write_decoder
 
 from sketchrnn_fast import generation
 from sketchrnn_fast.data import load, read_sketches, write_sketches
@@ -39,17 +38,7 @@ def unconditional(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture
 def decoder(tmp_path: Path) -> Path:
-    """A published decoder of three units."""
-    shapes = [[3, 123], [123], [5, 12], [3, 12], [12]]
-    random = np.random.default_rng(0)
-    texts = [
-        base64.b64encode(random.integers(-3000, 3000, shape).astype("<i2").tobytes()).decode()
-        for shape in shapes
-    ]
-    info = {"mode": 2, "max_seq_len": 12, "scale_factor": 60.0}
-    path = tmp_path / "knot.gen.json"
-    path.write_text(json.dumps([info, shapes, texts]), encoding="utf-8")
-    return path
+    return write_decoder(tmp_path / "knot.gen.json")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
