@@ -289,6 +289,17 @@ def test_weights_of_another_dtype_are_taken() -> None:
     assert_same(Sampler(double).draw(SEEDS, limit=LIMIT), expected)
 
 
+@pytest.mark.parametrize("storage", ["float32", "bfloat16"])
+def test_a_sampler_does_not_change_when_its_model_does(storage: str) -> None:
+    model = make_model()
+    sampler, z = Sampler(model.decoder_weights(), storage=storage), z_for(model)
+    expected = sampler.draw(SEEDS, z=z, limit=LIMIT)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_()
+    assert_same(sampler.draw(SEEDS, z=z, limit=LIMIT), expected)
+
+
 # ---- What is refused ----
 
 
@@ -352,6 +363,7 @@ POINT = np.zeros((1, 3), np.float32)
 BAD_CALLS: list[tuple[dict[str, Any], str]] = [
     ({"seeds": SEEDS.int()}, "seeds is torch.int32 [11]; it takes int64 [count], one a sketch"),
     ({"seeds": SEEDS[None]}, "seeds is torch.int64 [1, 11]; it takes int64 [count]"),
+    ({"seeds": SEEDS.numpy().astype("u2")}, "seeds is uint16 [11]; it takes int64 [count]"),
     ({"seeds": [1, 2]}, "seeds is a list; it takes int64 [count]"),
     ({"seeds": SEEDS[:0]}, "seeds is empty; there must be at least one sketch to draw"),
     ({"limit": 0}, "limit is 0; a sketch may have at least 1 point"),

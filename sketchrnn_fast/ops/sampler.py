@@ -355,18 +355,15 @@ def _choose_backend(name: str | None, device: torch.device) -> str:
 
 
 def _check_seeds(seeds: Tensor | NDArray[np.int64]) -> Tensor:
-    if isinstance(seeds, np.ndarray):
-        seeds = torch.from_numpy(np.ascontiguousarray(seeds))
-    if not isinstance(seeds, Tensor) or seeds.dtype != torch.int64 or seeds.dim() != 1:
-        found = (
-            f"{seeds.dtype} {list(seeds.shape)}"
-            if isinstance(seeds, Tensor)
-            else f"a {type(seeds).__name__}"
+    if not isinstance(seeds, Tensor | np.ndarray):
+        raise UserError(f"seeds is a {type(seeds).__name__}; it takes int64 [count], one a sketch")
+    if str(seeds.dtype) not in ("torch.int64", "int64") or seeds.ndim != 1:
+        raise UserError(
+            f"seeds is {seeds.dtype} {list(seeds.shape)}; it takes int64 [count], one a sketch"
         )
-        raise UserError(f"seeds is {found}; it takes int64 [count], one a sketch")
     if seeds.shape[0] < 1:
         raise UserError("seeds is empty; there must be at least one sketch to draw")
-    return seeds.contiguous()
+    return seeds.contiguous() if isinstance(seeds, Tensor) else torch.tensor(seeds)
 
 
 def _check_prefixes(

@@ -25,7 +25,9 @@ class ReferenceEngine:
     """An engine of `ops.sampler` in plain PyTorch."""
 
     def __init__(self, decoder: DecoderWeights, storage: str) -> None:
-        self.decoder = decoder.map(round_matrix) if storage == "bfloat16" else decoder
+        # Copies: a model that is trained on must not change a sampler made before.
+        pack = round_matrix if storage == "bfloat16" else _copy
+        self.decoder = decoder.map(pack)
 
     @torch.no_grad()
     def begin(
@@ -141,8 +143,12 @@ def round_matrix(name: str, weight: Tensor) -> Tensor:
     Biases, gains, and what is used once a sketch (the initial state) stay in float32.
     """
     if weight.dim() < 2 or name.endswith("bias") or name.startswith("initial"):
-        return weight
+        return weight.clone()
     return weight.bfloat16().float()
+
+
+def _copy(_: str, weight: Tensor) -> Tensor:
+    return weight.clone()
 
 
 register("reference", ReferenceEngine)
