@@ -36,6 +36,19 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
         yield request.param
 
 
+@pytest.fixture(
+    params=[
+        name
+        for name in ("reference", "native")
+        if "sampler" in sketchrnn_fast.ops.backends.implemented(name)
+    ]
+)
+def sampler_backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The test runs on each engine of the sampler that a CPU has; gives its backend's name."""
+    with sketchrnn_fast.backend(request.param):
+        yield request.param
+
+
 @pytest.fixture
 def on_native_kernels() -> Iterator[None]:
     """The test runs on the native backend, whatever the environment says."""

@@ -9,31 +9,12 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from small_models import assert_same_drawing, make_model
 from tolerances import assert_close
 
-from sketchrnn_fast import ModelConfig, SketchRNN, generation
+from sketchrnn_fast import generation
 
-SMALL = {
-    "dec_rnn_size": 16,
-    "enc_rnn_size": 8,
-    "z_size": 6,
-    "num_mixture": 3,
-    "max_seq_len": 20,
-    "hyper_num_units": 5,
-    "hyper_embedding_size": 3,
-}
-
-
-def make_model(**changes: Any) -> SketchRNN:
-    """A model that ends a sketch after some ten points."""
-    torch.manual_seed(3)
-    model = SketchRNN(ModelConfig(**{**SMALL, **changes}))
-    with torch.no_grad():
-        model.output.linear.bias[:3] = torch.tensor([1.0, 1.0, 0.0])
-        if model.config.conditional:
-            model.initial_state.weight.normal_()
-    return model
-
+pytestmark = pytest.mark.usefixtures("sampler_backend")
 
 each_model = pytest.mark.parametrize(
     "changes",
@@ -45,13 +26,6 @@ each_model = pytest.mark.parametrize(
     ],
     ids=["lstm", "layer_norm", "hyper", "unconditional"],
 )
-
-
-def assert_same_drawing(found: Any, expected: Any) -> None:
-    assert found.shape == expected.shape
-    np.testing.assert_array_equal(found[:, 2], expected[:, 2])
-    if len(expected):
-        assert_close(found, expected, torch.float32, "hyper")
 
 
 @each_model
@@ -68,7 +42,7 @@ def test_sketch_i_is_the_same_whatever_the_count(changes: dict[str, Any], mode: 
 def test_more_sketches_than_one_batch_continue_its_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model()
     expected = generation.sample(model, 7, seed=1)
-    monkeypatch.setattr(generation.sampling, "BATCH", 3)
+    monkeypatch.setattr("sketchrnn_fast.ops.sampler.BATCH", 3)
     for found, wanted in zip(generation.sample(model, 7, seed=1), expected, strict=True):
         assert_same_drawing(found, wanted)
 

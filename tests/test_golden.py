@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tolerances import assert_close, relative_error
 
 import sketchrnn_fast
+from sketchrnn_fast import ops
 from sketchrnn_fast.interop import magenta
 from sketchrnn_fast.reference.sampler import START_TOKEN, Temperature, draw
 
@@ -244,6 +245,16 @@ def test_the_weights_after_one_step_of_the_optimiser(golden: Golden) -> None:
     assert all(p.grad is None or not p.grad.any() for p in parameters)
 
 
+@each_case
+def test_the_samplers_parameters_with_teacher_forcing(golden: Golden, sampler_backend: str) -> None:
+    sampler = ops.Sampler(golden.model.decoder_weights())
+    assert sampler.backend == sampler_backend
+    inputs = golden.tensor("input_data")[:, :-1].transpose(0, 1)
+    z = golden.tensor("z") if golden.model.config.conditional else None
+    batch_major = sampler.parameters(inputs, z).transpose(0, 1).flatten(0, 1)
+    golden.close(golden.model.output.split(batch_major).pi_logits.softmax(-1), "pi")
+
+
 def first_z(golden: Golden) -> torch.Tensor | None:
     return golden.tensor("z")[:1] if golden.model.config.conditional else None
 
@@ -266,7 +277,9 @@ def test_the_greedy_sample_step_by_step(golden: Golden) -> None:
 
 
 @each_case
-def test_a_greedy_drawing_is_the_originals_cut_at_its_end(golden: Golden) -> None:
+def test_a_greedy_drawing_is_the_originals_cut_at_its_end(
+    golden: Golden, sampler_backend: str
+) -> None:
     (sketch,) = sketchrnn_fast.generation.sample(
         golden.model, 1, greedy=True, z=first_z(golden), max_len=12
     )

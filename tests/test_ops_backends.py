@@ -146,7 +146,7 @@ def test_an_op_runs_on_the_backend_that_is_selected(
 
 
 def test_the_reference_has_every_op() -> None:
-    expected = {"lstm", "layer_norm_lstm", "hyper_lstm", "mixture_density"}
+    expected = {"lstm", "layer_norm_lstm", "hyper_lstm", "mixture_density", "sampler"}
     assert set(backends.implemented("reference")) == expected
 
 

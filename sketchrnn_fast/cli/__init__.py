@@ -10,9 +10,13 @@ import sys
 
 import typer
 
+from sketchrnn_fast.cli.complete import complete
 from sketchrnn_fast.cli.evaluate import evaluate
 from sketchrnn_fast.cli.info import info
+from sketchrnn_fast.cli.interpolate import interpolate
+from sketchrnn_fast.cli.reconstruct import reconstruct
 from sketchrnn_fast.cli.sample import sample
+from sketchrnn_fast.cli.sweep import sweep
 from sketchrnn_fast.cli.train import train
 from sketchrnn_fast.errors import UserError
 
@@ -40,7 +44,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"token_normalize_func": _hyphens},
 )
-for command in (train, evaluate, sample, info):
+for command in (train, evaluate, sample, reconstruct, interpolate, complete, sweep, info):
     app.command()(command)
 
 

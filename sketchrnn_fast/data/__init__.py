@@ -4,7 +4,7 @@ from sketchrnn_fast.data.batches import Batch, batch, evaluation_batches, random
 from sketchrnn_fast.data.dataset import SketchDataset, normalizing_scale_factor
 from sketchrnn_fast.data.errors import DatasetError
 from sketchrnn_fast.data.loading import Splits, load
-from sketchrnn_fast.data.npz import SPLITS, read_npz, write_npz
+from sketchrnn_fast.data.npz import SPLITS, read_npz, read_sketches, write_npz, write_sketches
 
 __all__ = [
     "SPLITS",
@@ -18,5 +18,7 @@ __all__ = [
     "normalizing_scale_factor",
     "random_batch",
     "read_npz",
+    "read_sketches",
     "write_npz",
+    "write_sketches",
 ]

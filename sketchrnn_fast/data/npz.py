@@ -1,4 +1,8 @@
-"""Magenta's `.npz` datasets: `train`, `valid` and `test`, each an object array of sketches.
+"""Sketches in `.npz` files: Magenta's datasets, and plain lists of sketches.
+
+A dataset has `train`, `valid` and `test`, each an object array of sketches. A list of sketches, as
+the commands that draw write it, has their points laid end to end and their lengths: number arrays
+alone, which NumPy reads without `allow_pickle`.
 
 Reading never runs a pickle (`unpickle.py`) and never sets memory aside for a claim that the bytes
 at hand do not back. Writing is atomic and makes what Magenta reads, whatever NumPy writes today.
@@ -12,7 +16,8 @@ import pickle
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -56,12 +61,48 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, list[NDArray[Any]]]:
         DatasetError: the file is missing, not an npz, cut short, lacks a split, claims more than
             it holds, or holds anything but number arrays.
     """
+    with _opened(Path(path), "a dataset") as archive:
+        return {split: _read_split(Path(path), archive, split) for split in SPLITS}
+
+
+def read_sketches(path: str | os.PathLike[str]) -> list[NDArray[np.float32]]:
+    """Read what `write_sketches` wrote.
+
+    Args:
+        path: an `.npz` with `points`, numbers `[P, 3]`, and `lengths`, integers `[n]`.
+
+    Returns:
+        n stroke-3 arrays; empty ones where a length is 0.
+
+    Raises:
+        DatasetError: the file is missing, not an npz, cut short, lacks an array, claims more than
+            it holds, or its arrays do not fit together.
+    """
     path = Path(path)
+    with _opened(path, "a list of sketches") as archive:
+        points, lengths = (_read_numbers(path, archive, name) for name in ("points", "lengths"))
+    if points.ndim != 2 or points.shape[1] != 3:
+        raise DatasetError(f"{path}: its points have shape {list(points.shape)}; it takes [P, 3]")
+    is_list = lengths.ndim == 1 and lengths.dtype.kind in "iu" and len(lengths) > 0
+    if not is_list or lengths.min() < 0 or lengths.max() > len(points):
+        raise DatasetError(f"{path}: its lengths are not one or more numbers of points")
+    if sum(lengths.tolist()) != len(points):
+        raise DatasetError(
+            f"{path}: its lengths make {sum(lengths.tolist())} points, but it has {len(points)}"
+        )
+    with np.errstate(over="ignore"):
+        ends = np.cumsum(lengths.astype(np.int64))
+        return np.split(points.astype(np.float32), ends[:-1])
+
+
+@contextmanager
+def _opened(path: Path, kind: str) -> Iterator[zipfile.ZipFile]:
+    """The archive; whatever is wrong with it is told as a DatasetError."""
     if not path.exists():
-        raise DatasetError(f"{path} does not exist; a dataset is an .npz file")
+        raise DatasetError(f"{path} does not exist; {kind} is an .npz file")
     try:
         with zipfile.ZipFile(path) as archive:
-            return {split: _read_split(path, archive, split) for split in SPLITS}
+            yield archive
     except DatasetError:
         raise
     except (zipfile.BadZipFile, struct.error, ValueError, NotImplementedError):
@@ -70,12 +111,32 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, list[NDArray[Any]]]:
         raise DatasetError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
+def _read_numbers(path: Path, archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    if f"{name}.npy" not in archive.namelist():
+        raise DatasetError(
+            f"{path} has no {name}; a list of sketches has points and lengths, and it has "
+            f"{_members(archive)}"
+        )
+    try:
+        content = _inflate(archive, archive.getinfo(f"{name}.npy"), path.stat().st_size)
+        stream = io.BytesIO(content)
+        shape, fortran, dtype = _read_header(stream)
+        if dtype.hasobject:
+            raise DatasetError("it is an object array; it must be one of numbers")
+        return numbers_from_bytes(content[stream.tell() :], shape, dtype, "F" if fortran else "C")
+    except DatasetError as error:
+        raise DatasetError(f"{path}, {name}: {error}") from None
+
+
+def _members(archive: zipfile.ZipFile) -> str:
+    return ", ".join(name.removesuffix(".npy") for name in archive.namelist()[:5]) or "nothing"
+
+
 def _read_split(path: Path, archive: zipfile.ZipFile, split: str) -> list[NDArray[Any]]:
     if f"{split}.npy" not in archive.namelist():
-        found = ", ".join(name.removesuffix(".npy") for name in archive.namelist()[:5])
         raise DatasetError(
             f"{path} has no split {split}; it must have {', '.join(SPLITS)}, and has "
-            f"{found or 'nothing'}"
+            f"{_members(archive)}"
         )
     try:
         content = _inflate(archive, archive.getinfo(f"{split}.npy"), path.stat().st_size)
@@ -194,13 +255,43 @@ def write_npz(path: str | os.PathLike[str], splits: Mapping[str, Sequence[ArrayL
     missing = [split for split in SPLITS if split not in splits]
     if missing:
         raise DatasetError(f"a dataset has {', '.join(SPLITS)}; {', '.join(missing)} is missing")
+    _write(path, {split: _npy_of_sketches(splits[split]) for split in SPLITS})
+
+
+def write_sketches(path: str | os.PathLike[str], sketches: Sequence[ArrayLike]) -> None:
+    """Write a list of sketches: `points` float32 `[P, 3]`, and `lengths` int64 `[n]`.
+
+    `numpy.load` reads it without `allow_pickle`, and
+    `np.split(file["points"], np.cumsum(file["lengths"])[:-1])` makes it sketches again. The same
+    sketches give the same bytes. The file appears whole or not at all.
+
+    Args:
+        path: where to; its folder must exist.
+        sketches: one or more `[N, 3]` arrays.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    arrays = [np.asarray(sketch, np.float32) for sketch in sketches]
+    lengths = np.array([len(array) for array in arrays], np.int64)
+    points = np.concatenate(arrays)
+    _write(path, {"points": _npy_of_numbers(points), "lengths": _npy_of_numbers(lengths)})
+
+
+def _write(path: str | os.PathLike[str], members: Mapping[str, bytes]) -> None:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        for split in SPLITS:
-            member = zipfile.ZipInfo(f"{split}.npy")  # its date is 1980, always
+        for name, npy_bytes in members.items():
+            member = zipfile.ZipInfo(f"{name}.npy")  # its date is 1980, always
             member.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(member, _npy_of_sketches(splits[split]))
+            archive.writestr(member, npy_bytes)
     write_atomically(path, content.getvalue())
+
+
+def _npy_of_numbers(array: NDArray[Any]) -> bytes:
+    stream = io.BytesIO()
+    npy.write_array(stream, array, version=(1, 0), allow_pickle=False)
+    return stream.getvalue()
 
 
 def _npy_of_sketches(sketches: Sequence[ArrayLike]) -> bytes:

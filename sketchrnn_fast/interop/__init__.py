@@ -1,5 +1,5 @@
 """Exchange with other implementations of Sketch-RNN."""
 
-from sketchrnn_fast.interop import magenta
+from sketchrnn_fast.interop import magenta, sketch_rnn_js
 
-__all__ = ["magenta"]
+__all__ = ["magenta", "sketch_rnn_js"]

@@ -13,6 +13,7 @@ from sketchrnn_fast.nn.layer_norm_lstm import LayerNormLSTM
 from sketchrnn_fast.nn.lstm import LSTM
 from sketchrnn_fast.nn.mixture_density import MixtureDensity
 from sketchrnn_fast.nn.recurrent import RecurrentCell, RecurrentLayer, State, drop, random_seed
+from sketchrnn_fast.ops import DecoderWeights
 from sketchrnn_fast.philox import Stream
 from sketchrnn_fast.reference import philox
 
@@ -137,6 +138,28 @@ class SketchRNN(nn.Module):
             [cell.state_widths[index] for index in order], dim=-1
         )
         return tuple(parts[order.index(index)] for index in range(len(order)))
+
+    def decoder_weights(self) -> DecoderWeights:
+        """What a sampler (`ops.Sampler`) needs of the model: copies or views without gradients."""
+        cell, head = self.decoder_cell, self.output.linear
+        initial = None
+        if self.config.conditional:
+            # The linear map's rows lie in Magenta's order of the state's parts, the op has its own.
+            order = cell.magenta_state_order
+            widths = [cell.state_widths[index] for index in order]
+            places = [order.index(index) for index in range(len(order))]
+            weight, bias = (
+                torch.cat([tensor.detach().split(widths)[place] for place in places])
+                for tensor in (self.initial_state.weight, self.initial_state.bias)
+            )
+            initial = _float32(weight.T), _float32(bias)
+        return DecoderWeights(
+            self.config.dec_model,
+            cell.weights_type(*map(_float32, cell.weights)),
+            cell.forget_bias,
+            initial,
+            (_float32(head.weight.T), _float32(head.bias)),
+        )
 
     def decode(
         self,
@@ -316,3 +339,7 @@ class SketchRNN(nn.Module):
             raise ValueError(
                 f"noise has shape {list(noise.shape)}; it takes [{rows}, {self.config.z_size}]"
             )
+
+
+def _float32(weight: Tensor) -> Tensor:
+    return weight.detach().float().contiguous()

@@ -1,20 +1,30 @@
 """The fused ops, registered with PyTorch, each with its backends behind one signature."""
 
 from sketchrnn_fast.ops.backends import BackendError, backend
+from sketchrnn_fast.ops.decoder_weights import DecoderWeights
 from sketchrnn_fast.ops.hyper_lstm import hyper_lstm
 from sketchrnn_fast.ops.layer_norm_lstm import layer_norm_lstm
 from sketchrnn_fast.ops.lstm import lstm
 from sketchrnn_fast.ops.mixture_density import mixture_density
+from sketchrnn_fast.ops.sampler import Drawings, Point, Sampler
+from sketchrnn_fast.ops.sampler_reference import ReferenceEngine
 from sketchrnn_fast.reference.hyper_lstm import HyperLSTMWeights
 from sketchrnn_fast.reference.layer_norm_lstm import LayerNormLSTMWeights
 from sketchrnn_fast.reference.lstm import LSTMWeights, Options
+from sketchrnn_fast.reference.sampler import Temperature
 
 __all__ = [
     "BackendError",
+    "DecoderWeights",
+    "Drawings",
     "HyperLSTMWeights",
     "LSTMWeights",
     "LayerNormLSTMWeights",
     "Options",
+    "Point",
+    "ReferenceEngine",
+    "Sampler",
+    "Temperature",
     "backend",
     "hyper_lstm",
     "layer_norm_lstm",

@@ -36,14 +36,14 @@ def _weight_shapes(width: int, weights: HyperLSTMWeights) -> tuple[tuple[int, ..
     )
 
 
-_op = RecurrentOp(
+OP = RecurrentOp(
     name="hyper_lstm",
     weights_type=HyperLSTMWeights,
     state_names=("h", "c", "h_hyper", "c_hyper"),
     state_widths=_state_widths,
     weight_shapes=_weight_shapes,
 )
-_op.register(
+OP.register(
     reference_implementation(
         reference.hyper_lstm,
         reference.hyper_lstm_backward,
@@ -70,5 +70,5 @@ def hyper_lstm(
     Arguments, results and errors as `ops.lstm`, but for the state: (h, c, h_hyper, c_hyper), of
     shapes [B, N], [B, N], [B, H], [B, H].
     """
-    hidden, (h, c, h_hyper, c_hyper) = _op(x, weights, state, static_input, lengths, seed, options)
+    hidden, (h, c, h_hyper, c_hyper) = OP(x, weights, state, static_input, lengths, seed, options)
     return hidden, (h, c, h_hyper, c_hyper)

@@ -17,14 +17,14 @@ def _weight_shapes(width: int, weights: LayerNormLSTMWeights) -> tuple[tuple[int
     return ((width, gates), (units, gates), (gates,), (gates,), (units,), (units,))
 
 
-_op = RecurrentOp(
+OP = RecurrentOp(
     name="layer_norm_lstm",
     weights_type=LayerNormLSTMWeights,
     state_names=("h", "c"),
     state_widths=lambda weights: (weights.w_hh.shape[0],) * 2,
     weight_shapes=_weight_shapes,
 )
-_op.register(
+OP.register(
     reference_implementation(
         reference.layer_norm_lstm,
         reference.layer_norm_lstm_backward,
@@ -50,5 +50,5 @@ def layer_norm_lstm(
 
     Arguments, results and errors as `ops.lstm`.
     """
-    hidden, (h, c) = _op(x, weights, state, static_input, lengths, seed, options)
+    hidden, (h, c) = OP(x, weights, state, static_input, lengths, seed, options)
     return hidden, (h, c)

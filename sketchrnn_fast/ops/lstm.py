@@ -15,14 +15,14 @@ def _weight_shapes(width: int, weights: LSTMWeights) -> tuple[tuple[int, ...], .
     return ((width, 4 * units), (units, 4 * units), (4 * units,))
 
 
-_op = RecurrentOp(
+OP = RecurrentOp(
     name="lstm",
     weights_type=LSTMWeights,
     state_names=("h", "c"),
     state_widths=lambda weights: (weights.w_hh.shape[0],) * 2,
     weight_shapes=_weight_shapes,
 )
-_op.register(
+OP.register(
     reference_implementation(
         reference.lstm,
         reference.lstm_backward,
@@ -62,5 +62,5 @@ def lstm(
         ValueError, TypeError: shapes, types, lengths or seed do not fit; the message names them.
         BackendError: the chosen backend cannot run this.
     """
-    hidden, (h, c) = _op(x, weights, state, static_input, lengths, seed, options)
+    hidden, (h, c) = OP(x, weights, state, static_input, lengths, seed, options)
     return hidden, (h, c)

@@ -14,12 +14,13 @@ of the paper (`js`): logits / (½ + ½T), σ · √T. Source: Ha & Eck 2017, sec
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from sketchrnn_fast.errors import UserError
 from sketchrnn_fast.philox import Stream
 from sketchrnn_fast.reference import philox
 from sketchrnn_fast.reference.mixture_density import guard, split_parameters
@@ -51,6 +52,13 @@ class Temperature(NamedTuple):
         return self.value if self.mode == "magenta" else float(self.value**0.5)
 
 
+class Prefixes(NamedTuple):
+    """What is drawn already of each sketch of a batch."""
+
+    strokes: Tensor  # stroke-5 [P, B, 5]; what stands past a row's length does not matter
+    lengths: Tensor  # int64 [B], 0 … P
+
+
 def generate(
     step: Callable[[Tensor, State | None], tuple[Tensor, State]],
     state: State | None,
@@ -58,6 +66,7 @@ def generate(
     limit: int,
     temperature: Temperature = Temperature(),
     dtype: torch.dtype = torch.float32,
+    prefixes: Prefixes | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Draw a batch of sketches.
 
@@ -65,27 +74,67 @@ def generate(
         step: from strokes [B, 5] and the decoder's state to raw parameters [B, 6K+3] and state.
         state: the state before the first step.
         seeds: int64 [B], one a sketch.
-        limit: the most points of a sketch.
+        limit: the most points of a sketch, its prefix included.
+        prefixes: what each sketch begins with; nothing if None.
 
     Returns:
         Stroke-5 [L, B, 5], and the number of points of each sketch, int64 [B]; a row's strokes
         from the end state on are to be ignored.
     """
+    lengths = torch.zeros_like(seeds)
+    strokes: list[Tensor] = []
+    for stroke, ended in walk(step, state, seeds, limit, temperature, dtype, prefixes):
+        lengths += ~ended
+        strokes.append(stroke)
+    return torch.stack(strokes)[: int(lengths.max())], lengths
+
+
+def walk(
+    step: Callable[[Tensor, State | None], tuple[Tensor, State]],
+    state: State | None,
+    seeds: Tensor,
+    limit: int,
+    temperature: Temperature,
+    dtype: torch.dtype,
+    prefixes: Prefixes | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """`generate`, step by step, until all sketches have ended or the limit is reached.
+
+    Stroke t of a sketch is that of its prefix while t is below the prefix's length: what the
+    decoder says there only moves its state on. From there on it is drawn, with the counter t, so a
+    sketch whose prefix is its own beginning is the same sketch again.
+
+    Yields:
+        The strokes [B, 5] of the step, and which rows have drawn their end state, bool [B]; the
+        strokes of the others are points.
+
+    Raises:
+        UserError: the decoder's parameters, or a stroke drawn from them, are not finite.
+    """
     rows = seeds.shape[0]
     stroke = torch.tensor(START_TOKEN, dtype=dtype, device=seeds.device).expand(rows, -1)
-    lengths = torch.full_like(seeds, limit)
-    strokes: list[Tensor] = []
+    given = torch.zeros_like(seeds) if prefixes is None else prefixes.lengths
+    ended = torch.zeros_like(seeds, dtype=torch.bool)
     for t in range(limit):
         params, state = step(stroke, state)
         stroke = draw(params, seeds, t, temperature)
-        ended = stroke[:, 4] == 1
-        lengths = torch.where(ended & (lengths == limit), t, lengths)
-        if bool((lengths < limit).all()):
-            break
-        strokes.append(stroke)
-    if not strokes:
-        return stroke.new_empty(0, rows, 5), lengths
-    return torch.stack(strokes), lengths
+        drawing = ~ended & (given <= t)
+        _check_finite(params[drawing], stroke[drawing], t)
+        if prefixes is not None and t < prefixes.strokes.shape[0]:
+            stroke = torch.where((t < given)[:, None], prefixes.strokes[t], stroke)
+        ended = ended | (drawing & (stroke[:, 4] == 1))
+        yield stroke, ended
+        if bool(ended.all()):
+            return
+
+
+def _check_finite(params: Tensor, strokes: Tensor, t: int) -> None:
+    for values, what in ((params, "decoder's parameters"), (strokes, "offsets that were drawn")):
+        if not bool(torch.isfinite(values).all()):
+            raise UserError(
+                f"at step {t} the {what} are not finite: the weights, z or the temperature are "
+                "too large for float32"
+            )
 
 
 def draw(params: Tensor, seeds: Tensor, t: int, temperature: Temperature) -> Tensor:

@@ -1,0 +1,84 @@
+"""What every way of drawing shares: a model's sampler, seeds, and the units of sketches.
+
+A model works in its own units; data units are `model.scale_factor` times those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from sketchrnn_fast.errors import UserError
+from sketchrnn_fast.nn import SketchRNN
+from sketchrnn_fast.ops import Sampler, Temperature
+from sketchrnn_fast.ops.sampler import check_stroke3, check_temperature
+
+Sketch = NDArray[np.float32]
+
+
+def sketch_seeds(seed: int, count: int) -> Tensor:
+    """seed, seed + 1, … as int64 [count], modulo 2⁶⁴."""
+    return torch.tensor([(seed + i + 2**63) % 2**64 - 2**63 for i in range(count)])
+
+
+def temperature_of(value: float, mode: str, greedy: bool) -> Temperature:
+    """The checked settings; greedy is temperature 0."""
+    temperature = Temperature(value, mode)
+    check_temperature(temperature)
+    return temperature._replace(value=0.0) if greedy else temperature
+
+
+def length_limit(model: SketchRNN, count: int, max_len: int | None) -> int:
+    """The most points of a sketch: `max_len`, or the model's own limit."""
+    limit = model.config.max_seq_len if max_len is None else max_len
+    if count < 1 or limit < 1:
+        raise UserError(f"count is {count} and max_len {limit}; both must be at least 1")
+    return limit
+
+
+def draw(
+    model: SketchRNN,
+    seeds: Tensor,
+    *,
+    z: Tensor | None = None,
+    prefixes: Sequence[Sketch] | None = None,
+    limit: int,
+    temperatures: Sequence[Temperature],
+) -> list[list[Sketch]]:
+    """Draw the same seeds at each temperature, with one packed sampler.
+
+    Args:
+        prefixes: stroke-3 in data units, one a seed; each sketch begins with its own to the bit.
+
+    Returns:
+        For each temperature the sketches, stroke-3 [N, 3] in data units.
+    """
+    sampler = Sampler(model.decoder_weights())
+    scale = np.array([float(model.scale_factor)] * 2 + [1.0], np.float32)
+    scaled = None if prefixes is None else [prefix / scale for prefix in prefixes]
+    results = []
+    for temperature in temperatures:
+        drawings = sampler.draw(
+            seeds, z=z, prefixes=scaled, limit=limit, temperature=temperature
+        ).sketches()
+        sketches = [drawing * scale for drawing in drawings]
+        for sketch, prefix in zip(sketches, prefixes or (), strict=prefixes is not None):
+            sketch[: len(prefix)] = prefix
+        results.append(sketches)
+    return results
+
+
+def checked_sketches(sketches: Sequence[ArrayLike], name: str) -> list[Sketch]:
+    """Stroke-3 sketches [N, 3] as float32, refused where they are none.
+
+    Raises:
+        UserError: as `check_stroke3`; sketch i is called `name i`.
+    """
+    arrays = [np.asarray(sketch) for sketch in sketches]
+    for index, array in enumerate(arrays):
+        check_stroke3(array, f"{name} {index}")
+    return [array.astype(np.float32) for array in arrays]

@@ -1,0 +1,61 @@
+"""Reconstruction: a sketch through the encoder and the decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from numpy.typing import ArrayLike
+
+from sketchrnn_fast.errors import UserError
+from sketchrnn_fast.generation.drawing import Sketch, length_limit, temperature_of
+from sketchrnn_fast.generation.latent import posterior, prior
+from sketchrnn_fast.generation.sampling import sample
+from sketchrnn_fast.nn import SketchRNN
+
+SOURCES = ("mean", "sample")
+
+
+def reconstruct(
+    model: SketchRNN,
+    sketches: Sequence[ArrayLike],
+    *,
+    z_from: str = "mean",
+    temperature: float = 1.0,
+    seed: int = 0,
+    greedy: bool = False,
+    mode: str = "magenta",
+    max_len: int | None = None,
+) -> list[Sketch]:
+    """Encode sketches and draw them again.
+
+    Args:
+        model: conditional.
+        sketches: stroke-3 [N, 3] in data units, each of at least one point.
+        z_from: `mean`, the posterior's mean, or `sample`, a draw from it (by `seed + i`).
+        temperature, seed, greedy, mode, max_len: as `sample`.
+
+    Returns:
+        One stroke-3 array in data units for each sketch.
+
+    Raises:
+        UserError: the model is unconditional, a sketch is none, or an argument lies outside what
+            is accepted; the message names it.
+    """
+    if z_from not in SOURCES:
+        raise UserError(f"z_from is {z_from!r}; it takes {' or '.join(SOURCES)}")
+    length_limit(model, max(1, len(sketches)), max_len)
+    temperature_of(temperature, mode, greedy)
+    belief = posterior(model, sketches)
+    z = belief.mean
+    if z_from == "sample":
+        z = belief.sample(prior(model, len(sketches), seed))
+    return sample(
+        model,
+        len(sketches),
+        temperature=temperature,
+        seed=seed,
+        z=z,
+        greedy=greedy,
+        mode=mode,
+        max_len=max_len,
+    )

@@ -1,0 +1,432 @@
+"""The sampler: whole batches of sketches from a decoder, on one of several engines.
+
+It is no op of PyTorch's, since what it makes is ragged, streamed and may be cancelled, but its
+engines are chosen as the ops' backends are. An engine is made from a decoder's weights, which it
+packs once, and then draws any number of batches.
+
+The stroke that is drawn at step t is a pure function of the weights, the sketch's z, prefix and
+seed, and the settings: whatever the batch, its order, the number of threads or the engine, up to
+the rounding of the decoder's arithmetic (`reference.sampler` has the equations of the draw).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from sketchrnn_fast.errors import UserError
+from sketchrnn_fast.ops import backends
+from sketchrnn_fast.ops.decoder_weights import STROKE_SIZE, DecoderWeights, check_shapes
+from sketchrnn_fast.reference.sampler import MODES, Temperature
+
+OP = "sampler"
+STORAGES = ("float32", "bfloat16")
+
+# Sketches that are drawn side by side unless the caller says otherwise.
+BATCH = 100
+
+# Steps between two looks at whether the caller has cancelled.
+_STEPS_AT_A_TIME = 16
+
+
+class Drawings(NamedTuple):
+    """Sketches in model units.
+
+    Attributes:
+        points: float32 [count, limit, 3], rows (dx, dy, pen) with pen 1 where it is lifted after
+            the point; zeros past a sketch's length.
+        lengths: int64 [count], points of each sketch, its prefix included.
+        ended: bool [count], whether the sketch drew its end state; False where the limit (or who
+            cancelled) stopped it.
+    """
+
+    points: NDArray[np.float32]
+    lengths: NDArray[np.int64]
+    ended: NDArray[np.bool_]
+
+    def sketches(self) -> list[NDArray[np.float32]]:
+        """Each sketch as a stroke-3 view [N, 3]."""
+        return [points[:length] for points, length in zip(self.points, self.lengths, strict=True)]
+
+
+class Point(NamedTuple):
+    """One point as it is drawn, in model units."""
+
+    sketch: int
+    index: int  # type: ignore[assignment]  # a tuple has a method of that name
+    dx: float
+    dy: float
+    pen: int  # 0 down, 1 lifted after this point
+
+
+class Run(Protocol):
+    """A batch of sketches being drawn."""
+
+    def advance(self, steps: int) -> bool:
+        """Take that many steps, fewer if all is drawn first; gives whether anything is left."""
+        ...
+
+
+class Engine(Protocol):
+    """What a backend makes of a decoder's weights."""
+
+    def begin(
+        self,
+        seeds: Tensor,
+        z: Tensor | None,
+        prefix_points: Tensor,
+        prefix_offsets: Tensor,
+        limit: int,
+        temperature: Temperature,
+        points: Tensor,
+        lengths: Tensor,
+        ended: Tensor,
+        batch: int,
+        threads: int,
+    ) -> Run:
+        """Prepare to draw; all tensors are checked, contiguous, and on the weights' device.
+
+        Args:
+            seeds: int64 [count].
+            z: float32 [count, Z], or None for an unconditional decoder.
+            prefix_points: float32 [P, 3], all prefixes laid end to end.
+            prefix_offsets: int64 [count + 1]; sketch i has the rows from [i] to [i + 1].
+            limit: the most points of a sketch, its prefix included; no prefix is longer.
+            points: float32 [count, limit, 3], filled by the run; holds the prefixes already.
+            lengths: int64 [count], filled by the run as it draws; holds the prefixes' already.
+            ended: bool [count], filled by the run; false already.
+            batch: the most sketches side by side.
+            threads: how many to use.
+        """
+        ...
+
+    def parameters(self, strokes: Tensor, z: Tensor | None, params: Tensor, threads: int) -> None:
+        """Fill params [T, B, 6K+3] from the given strokes [T, B, 5], whatever they are."""
+        ...
+
+
+def register(backend: str, factory: Callable[[DecoderWeights, str], Engine]) -> None:
+    """Make an engine known under its backend's name: a function of the weights and the storage."""
+    backends.register(OP, backend, factory)
+
+
+class Sampler:
+    """A decoder, packed for drawing.
+
+    Args:
+        decoder: its weights, of any floating-point dtype.
+        storage: what the packed matrices are rounded to, `float32` or `bfloat16`; sums are float32.
+        backend: the engine; as an op's backend is chosen, unless given.
+        device: where to draw; the weights' own unless given.
+
+    Raises:
+        UserError: a weight has a wrong shape or a value that is not finite, or the storage is
+            unknown; the message names it.
+        BackendError: the backend has no sampler or cannot run here.
+    """
+
+    def __init__(
+        self,
+        decoder: DecoderWeights,
+        *,
+        storage: str = "float32",
+        backend: str | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        if storage not in STORAGES:
+            raise UserError(f"storage is {storage!r}; it takes {' or '.join(STORAGES)}")
+        check_shapes(decoder)
+        self.device = torch.device(decoder.head[0].device if device is None else device)
+
+        def place(_: str, weight: Tensor) -> Tensor:
+            return weight.detach().to(self.device, torch.float32).contiguous()
+
+        self.decoder = decoder.map(place)
+        for name, weight in self.decoder.named().items():
+            if not bool(torch.isfinite(weight).all()):
+                raise UserError(f"the decoder's {name} has values that are not finite")
+        self.storage = storage
+        self.backend = _choose_backend(backend, self.device)
+        factory = backends.implementation(OP, self.backend)
+        self._engine: Engine = factory(self.decoder, storage)
+
+    def draw(
+        self,
+        seeds: Tensor | NDArray[np.int64],
+        *,
+        z: Tensor | None = None,
+        prefixes: Sequence[ArrayLike] | None = None,
+        limit: int,
+        temperature: Temperature = Temperature(),
+        batch: int | None = None,
+        threads: int | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Drawings:
+        """Draw one sketch for each seed.
+
+        Args:
+            seeds: int64 [count], the key of each sketch.
+            z: [count, Z] for a conditional decoder.
+            prefixes: stroke-3 [N, 3] in model units for each sketch, what it begins with; an empty
+                one for nothing. A sketch that is given its own beginning, z and seed comes out as
+                the same sketch.
+            limit: the most points of a sketch, its prefix included.
+            temperature: 0 is greedy; see `Temperature`.
+            batch: the most sketches side by side. It does not change the drawings.
+            threads: torch's number unless given. It does not change the drawings.
+            cancelled: asked every few steps; once it is true, what is drawn so far is returned.
+
+        Raises:
+            UserError: an argument is not what it must be, before any work; or the parameters that
+                the decoder gives are not finite.
+        """
+        job = self._prepare(seeds, z, prefixes, limit, temperature, batch, threads)
+        while job.run.advance(_STEPS_AT_A_TIME):
+            if cancelled is not None and cancelled():
+                break
+        return job.drawings()
+
+    def stream(
+        self,
+        seeds: Tensor | NDArray[np.int64],
+        *,
+        z: Tensor | None = None,
+        prefixes: Sequence[ArrayLike] | None = None,
+        limit: int,
+        temperature: Temperature = Temperature(),
+        batch: int | None = None,
+        threads: int | None = None,
+    ) -> Iterator[list[Point]]:
+        """`draw`, step by step: the points that a step has drawn, those of prefixes left out.
+
+        The arguments are checked at the call. To stop early, close the iterator or drop it.
+        """
+        job = self._prepare(seeds, z, prefixes, limit, temperature, batch, threads)
+        return job.steps()
+
+    def parameters(
+        self, strokes: Tensor, z: Tensor | None = None, *, threads: int | None = None
+    ) -> Tensor:
+        """The mixture's raw parameters [T, B, 6K+3] with teacher forcing.
+
+        Args:
+            strokes: stroke-5 [T, B, 5] in model units, the decoder's inputs: the start token first.
+            z: [B, Z] for a conditional decoder.
+
+        Raises:
+            UserError: a shape does not fit or a value is not finite.
+        """
+        if strokes.dim() != 3 or strokes.shape[2] != STROKE_SIZE or 0 in strokes.shape:
+            raise UserError(
+                f"strokes has shape {list(strokes.shape)}; it takes stroke-5 [T, B, 5] with at "
+                "least one step and one row"
+            )
+        placed = strokes.detach().to(self.device, torch.float32).contiguous()
+        if not bool(torch.isfinite(placed).all()):
+            raise UserError("strokes has values that are not finite")
+        T, B, _ = placed.shape
+        z = self._check_z(z, B)
+        params = placed.new_empty(T, B, self.decoder.head[1].shape[0])
+        self._engine.parameters(placed, z, params, _threads(threads))
+        return params
+
+    # ---- Checks of a call ------------------------------------------------------------------
+
+    def _prepare(
+        self,
+        seeds: Tensor | NDArray[np.int64],
+        z: Tensor | None,
+        prefixes: Sequence[ArrayLike] | None,
+        limit: int,
+        temperature: Temperature,
+        batch: int | None,
+        threads: int | None,
+    ) -> _Job:
+        keys = _check_seeds(seeds).to(self.device)
+        count = keys.shape[0]
+        if limit < 1:
+            raise UserError(f"limit is {limit}; a sketch may have at least 1 point")
+        if batch is not None and batch < 1:
+            raise UserError(f"batch is {batch}; it must be at least 1")
+        check_temperature(temperature)
+        z = self._check_z(z, count)
+        prefix_points, offsets = _check_prefixes(prefixes, count, limit)
+        points, lengths, ended = _results(count, limit, self.device)
+        given = torch.from_numpy(np.diff(offsets)).to(self.device)
+        lengths.copy_(given)
+        laid = torch.from_numpy(prefix_points).to(self.device)
+        positions = torch.arange(limit, device=self.device)
+        if len(laid):
+            points[positions < given[:, None]] = laid
+        run = self._engine.begin(
+            keys,
+            z,
+            laid,
+            torch.from_numpy(offsets).to(self.device),
+            limit,
+            temperature,
+            points,
+            lengths,
+            ended,
+            min(count, BATCH if batch is None else batch),
+            _threads(threads),
+        )
+        return _Job(run, points, lengths, ended, np.diff(offsets))
+
+    def _check_z(self, z: Tensor | None, rows: int) -> Tensor | None:
+        width = self.decoder.z_size
+        if width == 0:
+            if z is not None:
+                raise UserError("z was given, but this model is unconditional")
+            return None
+        if z is None:
+            raise UserError(f"z is missing; this model is conditional and takes [{rows}, {width}]")
+        if tuple(z.shape) != (rows, width):
+            raise UserError(
+                f"z has shape {list(z.shape)}; it takes [{rows}, {width}], one row a sketch"
+            )
+        z = z.detach().to(self.device, torch.float32).contiguous()
+        if not bool(torch.isfinite(z).all()):
+            raise UserError("z has values that are not finite")
+        return z
+
+
+class _Job(NamedTuple):
+    """A run with what it fills."""
+
+    run: Run
+    points: Tensor
+    lengths: Tensor
+    ended: Tensor
+    given: NDArray[np.int64]  # points of each prefix
+
+    def drawings(self) -> Drawings:
+        return Drawings(
+            self.points.cpu().numpy(), self.lengths.cpu().numpy(), self.ended.cpu().numpy()
+        )
+
+    def steps(self) -> Iterator[list[Point]]:
+        seen = self.given
+        unfinished = True
+        while unfinished:
+            unfinished = self.run.advance(1)
+            lengths = np.maximum(self.lengths.cpu().numpy(), self.given)
+            if drawn := self._between(seen, lengths):
+                yield drawn
+            seen = lengths
+
+    def _between(self, seen: NDArray[np.int64], lengths: NDArray[np.int64]) -> list[Point]:
+        """The points that have come to sketches which had `seen` and now have `lengths`."""
+        is_new = np.flatnonzero(lengths > seen)
+        if not len(is_new):
+            return []
+        first, last = int(seen[is_new].min()), int(lengths[is_new].max())
+        window = self.points[torch.from_numpy(is_new).to(self.points.device), first:last]
+        return [
+            Point(int(sketch), index, dx, dy, int(pen))
+            for sketch, rows in zip(is_new, window.tolist(), strict=True)
+            for index in range(int(seen[sketch]), int(lengths[sketch]))
+            for dx, dy, pen in (rows[index - first],)
+        ]
+
+
+def check_temperature(temperature: Temperature) -> None:
+    """Refuse what is no temperature.
+
+    Raises:
+        UserError: the value is negative or not finite, or the mode unknown.
+    """
+    if not 0.0 <= temperature.value < float("inf"):
+        raise UserError(f"temperature is {temperature.value}; it must be a number of at least 0")
+    if temperature.mode not in MODES:
+        raise UserError(f"mode is {temperature.mode!r}; it takes {' or '.join(MODES)}")
+
+
+def _choose_backend(name: str | None, device: torch.device) -> str:
+    if name is None:
+        return backends.select(OP, device)
+    with backends.backend(name):
+        return backends.select(OP, device)
+
+
+def _check_seeds(seeds: Tensor | NDArray[np.int64]) -> Tensor:
+    if not isinstance(seeds, Tensor | np.ndarray):
+        raise UserError(f"seeds is a {type(seeds).__name__}; it takes int64 [count], one a sketch")
+    if str(seeds.dtype) not in ("torch.int64", "int64") or seeds.ndim != 1:
+        raise UserError(
+            f"seeds is {seeds.dtype} {list(seeds.shape)}; it takes int64 [count], one a sketch"
+        )
+    if seeds.shape[0] < 1:
+        raise UserError("seeds is empty; there must be at least one sketch to draw")
+    return seeds.contiguous() if isinstance(seeds, Tensor) else torch.tensor(seeds)
+
+
+def _check_prefixes(
+    prefixes: Sequence[ArrayLike] | None, count: int, limit: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """All prefixes laid end to end, float32 [P, 3], and where each begins, int64 [count + 1]."""
+    if prefixes is None:
+        return np.zeros((0, 3), np.float32), np.zeros(count + 1, np.int64)
+    if len(prefixes) != count:
+        raise UserError(
+            f"there are {len(prefixes)} prefixes for {count} seeds; it takes one a seed"
+        )
+    arrays = [np.asarray(prefix) for prefix in prefixes]
+    for index, array in enumerate(arrays):
+        check_stroke3(array, f"prefix {index}")
+        if len(array) > limit:
+            raise UserError(
+                f"prefix {index} has {len(array)} points; with limit {limit} it may have at most "
+                "as many"
+            )
+    offsets = np.cumsum([0, *map(len, arrays)], dtype=np.int64)
+    return np.concatenate(arrays, dtype=np.float32, casting="unsafe"), offsets
+
+
+def check_stroke3(array: NDArray[Any], name: str) -> None:
+    """Refuse what is no stroke-3 sketch [N, 3], N = 0 allowed.
+
+    Raises:
+        UserError: the shape or type is another, an offset is not finite in float32, or a pen is
+            neither 0 nor 1.
+    """
+    if array.ndim != 2 or array.shape[1] != 3 or array.dtype.kind not in "iuf":
+        raise UserError(
+            f"{name} is {array.dtype} {list(array.shape)}; it takes numbers of shape [points, 3]"
+        )
+    with np.errstate(over="ignore"):
+        is_finite = np.isfinite(array[:, :2].astype(np.float32)).all(axis=1)
+    if not is_finite.all():
+        raise UserError(f"{name}, point {is_finite.argmin()} has an offset that is not finite")
+    is_pen = (array[:, 2] == 0) | (array[:, 2] == 1)
+    if not is_pen.all():
+        point = int(is_pen.argmin())
+        raise UserError(f"{name}, point {point} has the pen {array[point, 2]}; it must be 0 or 1")
+
+
+def _results(count: int, limit: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Points, lengths and ended, all zero."""
+    try:
+        return (
+            torch.zeros(count, limit, 3, device=device),
+            torch.zeros(count, dtype=torch.int64, device=device),
+            torch.zeros(count, dtype=torch.bool, device=device),
+        )
+    except RuntimeError:
+        raise MemoryError(
+            f"{count} sketches of {limit} points take {12 * count * limit} bytes on {device}, "
+            "more than there are"
+        ) from None
+
+
+def _threads(threads: int | None) -> int:
+    if threads is None:
+        return torch.get_num_threads()
+    if threads < 1:
+        raise UserError(f"threads is {threads}; it must be at least 1")
+    return threads
