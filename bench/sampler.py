@@ -36,7 +36,7 @@ from torch import Tensor
 from sketchrnn_fast.config import ModelConfig
 from sketchrnn_fast.interop import sketch_rnn_js
 from sketchrnn_fast.nn import SketchRNN
-from sketchrnn_fast.ops.sampler import Drawings, Sampler
+from sketchrnn_fast.ops import Drawings, NativeEngine, Sampler
 from sketchrnn_fast.training import checkpoints
 
 SUITE = "sampler"
@@ -146,8 +146,9 @@ def one_sketch_records(
         return lambda: sampler.draw(seeds, z=z, limit=POINTS)
 
     def read(storage: str) -> Callable[[], object]:
-        sampler = samplers[storage]
-        return lambda: sampler.read_weights(POINTS)
+        engine, threads = samplers[storage].engine, torch.get_num_threads()
+        assert isinstance(engine, NativeEngine)
+        return lambda: engine.read_weights(POINTS, threads)
 
     cases: dict[str, Callable[[], object]] = {}
     for storage in STORAGES:

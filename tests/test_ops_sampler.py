@@ -254,7 +254,7 @@ def test_bfloat16_storage_is_float32_arithmetic_on_rounded_matrices(
     cell: str, conditional: bool
 ) -> None:
     decoder = make_model(cell, conditional).decoder_weights()
-    rounded = decoder.map(sampler_reference.round_matrix)
+    rounded = sampler_reference.rounded(decoder)
     strokes = torch.randn(7, 3, 5, generator=torch.Generator().manual_seed(2))
     z = z_for(make_model(cell, conditional), 3)
     found = Sampler(decoder, storage="bfloat16").parameters(strokes, z)

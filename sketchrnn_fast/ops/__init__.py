@@ -7,6 +7,7 @@ from sketchrnn_fast.ops.layer_norm_lstm import layer_norm_lstm
 from sketchrnn_fast.ops.lstm import lstm
 from sketchrnn_fast.ops.mixture_density import mixture_density
 from sketchrnn_fast.ops.sampler import Drawings, Point, Sampler
+from sketchrnn_fast.ops.sampler_native import NativeEngine
 from sketchrnn_fast.ops.sampler_reference import ReferenceEngine
 from sketchrnn_fast.reference.hyper_lstm import HyperLSTMWeights
 from sketchrnn_fast.reference.layer_norm_lstm import LayerNormLSTMWeights
@@ -20,6 +21,7 @@ __all__ = [
     "HyperLSTMWeights",
     "LSTMWeights",
     "LayerNormLSTMWeights",
+    "NativeEngine",
     "Options",
     "Point",
     "ReferenceEngine",

@@ -27,9 +27,6 @@ from sketchrnn_fast.reference.sampler import MODES, Temperature
 OP = "sampler"
 STORAGES = ("float32", "bfloat16")
 
-# Sketches that are drawn side by side unless the caller says otherwise.
-BATCH = 100
-
 # Steps between two looks at whether the caller has cancelled.
 _STEPS_AT_A_TIME = 16
 
@@ -86,7 +83,7 @@ class Engine(Protocol):
         points: Tensor,
         lengths: Tensor,
         ended: Tensor,
-        batch: int,
+        batch: int | None,
         threads: int,
     ) -> Run:
         """Prepare to draw; all tensors are checked, contiguous, and on the weights' device.
@@ -100,7 +97,7 @@ class Engine(Protocol):
             points: float32 [count, limit, 3], filled by the run; holds the prefixes already.
             lengths: int64 [count], filled by the run as it draws; holds the prefixes' already.
             ended: bool [count], filled by the run; false already.
-            batch: the most sketches side by side.
+            batch: the most sketches side by side; as many as the engine likes if None.
             threads: how many to use.
         """
         ...
@@ -153,7 +150,7 @@ class Sampler:
         self.storage = storage
         self.backend = _choose_backend(backend, self.device)
         factory = backends.implementation(OP, self.backend)
-        self._engine: Engine = factory(self.decoder, storage)
+        self.engine: Engine = factory(self.decoder, storage)
 
     def draw(
         self,
@@ -177,7 +174,8 @@ class Sampler:
                 the same sketch.
             limit: the most points of a sketch, its prefix included.
             temperature: 0 is greedy; see `Temperature`.
-            batch: the most sketches side by side. It does not change the drawings.
+            batch: the most sketches side by side, for memory's sake; it does not change the
+                drawings.
             threads: torch's number unless given. It does not change the drawings.
             cancelled: asked every few steps; once it is true, what is drawn so far is returned.
 
@@ -232,7 +230,7 @@ class Sampler:
         T, B, _ = placed.shape
         z = self._check_z(z, B)
         params = placed.new_empty(T, B, self.decoder.head[1].shape[0])
-        self._engine.parameters(placed, z, params, _threads(threads))
+        self.engine.parameters(placed, z, params, _threads(threads))
         return params
 
     # ---- Checks of a call ------------------------------------------------------------------
@@ -263,7 +261,7 @@ class Sampler:
         positions = torch.arange(limit, device=self.device)
         if len(laid):
             points[positions < given[:, None]] = laid
-        run = self._engine.begin(
+        run = self.engine.begin(
             keys,
             z,
             laid,
@@ -273,7 +271,7 @@ class Sampler:
             points,
             lengths,
             ended,
-            min(count, BATCH if batch is None else batch),
+            batch,
             _threads(threads),
         )
         return _Job(run, points, lengths, ended, np.diff(offsets))

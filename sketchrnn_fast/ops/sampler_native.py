@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sketchrnn_fast.errors import UserError
 from sketchrnn_fast.ops import native
 from sketchrnn_fast.ops.decoder_weights import CELLS, DecoderWeights
 from sketchrnn_fast.ops.sampler import register
@@ -21,14 +22,17 @@ class NativeEngine:
     """
 
     def __init__(self, decoder: DecoderWeights, storage: str) -> None:
-        initial = (None, None) if decoder.initial is None else decoder.initial
+        initial_weight, initial_bias = decoder.initial or (None, None)
+        head_weight, head_bias = decoder.head
         self.decoder = _native.SamplerDecoder(
             CELLS[decoder.cell].name,
             list(decoder.weights),
             decoder.forget_bias,
-            *initial,
-            *decoder.head,
-            bfloat16=storage == "bfloat16",
+            initial_weight,
+            initial_bias,
+            head_weight,
+            head_bias,
+            storage == "bfloat16",
         )
 
     def begin(
@@ -44,9 +48,9 @@ class NativeEngine:
         ended: Tensor,
         batch: int | None,
         threads: int,
-    ) -> _native.SamplerRun:
+    ) -> NativeRun:
         """See `ops.sampler.Engine`."""
-        return _native.SamplerRun(
+        run = _native.SamplerRun(
             self.decoder,
             seeds,
             z,
@@ -61,6 +65,7 @@ class NativeEngine:
             len(seeds) if batch is None else batch,
             threads,
         )
+        return NativeRun(run)
 
     def parameters(self, strokes: Tensor, z: Tensor | None, params: Tensor, threads: int) -> None:
         """See `ops.sampler.Engine`."""
@@ -74,6 +79,19 @@ class NativeEngine:
     def read_weights(self, times: int, threads: int) -> None:
         """Read those bytes so many times and do nothing else: the floor of a benchmark."""
         self.decoder.read_panels(threads, times)
+
+
+class NativeRun:
+    """A run of `ops.sampler`; the GIL is free while it draws."""
+
+    def __init__(self, run: _native.SamplerRun) -> None:
+        self.run = run
+
+    def advance(self, steps: int) -> bool:
+        try:
+            return self.run.advance(steps)
+        except ValueError as error:
+            raise UserError(str(error)) from None
 
 
 if native.INSTALLED:

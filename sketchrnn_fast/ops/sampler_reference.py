@@ -11,12 +11,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sketchrnn_fast.ops.decoder_weights import DecoderWeights
+from sketchrnn_fast.ops.decoder_weights import STROKE_SIZE, DecoderWeights
 from sketchrnn_fast.ops.sampler import register
 from sketchrnn_fast.reference.hyper_lstm import hyper_lstm
 from sketchrnn_fast.reference.layer_norm_lstm import layer_norm_lstm
 from sketchrnn_fast.reference.lstm import Options, lstm
 from sketchrnn_fast.reference.sampler import Prefixes, State, Temperature, walk
+
+# Sketches that are drawn side by side unless the caller says otherwise.
+BATCH = 100
 
 _SEQUENCES: dict[str, Any] = {"lstm": lstm, "layer_norm": layer_norm_lstm, "hyper": hyper_lstm}
 
@@ -26,8 +29,7 @@ class ReferenceEngine:
 
     def __init__(self, decoder: DecoderWeights, storage: str) -> None:
         # Copies: a model that is trained on must not change a sampler made before.
-        pack = round_matrix if storage == "bfloat16" else _copy
-        self.decoder = decoder.map(pack)
+        self.decoder = rounded(decoder) if storage == "bfloat16" else decoder.map(_copy)
 
     @torch.no_grad()
     def begin(
@@ -41,14 +43,14 @@ class ReferenceEngine:
         points: Tensor,
         lengths: Tensor,
         ended: Tensor,
-        batch: int,
+        batch: int | None,
         threads: int,
     ) -> ReferenceRun:
         """See `ops.sampler.Engine`; the threads are torch's, whatever `threads` says."""
         job = _Job(
             seeds, z, prefix_points, prefix_offsets, limit, temperature, points, lengths, ended
         )
-        return ReferenceRun(self._steps(job, batch))
+        return ReferenceRun(self._steps(job, batch or BATCH))
 
     @torch.no_grad()
     def parameters(self, strokes: Tensor, z: Tensor | None, params: Tensor, threads: int) -> None:
@@ -137,14 +139,27 @@ class _Job(NamedTuple):
         return Prefixes(strokes.transpose(0, 1), lengths)
 
 
-def round_matrix(name: str, weight: Tensor) -> Tensor:
-    """What bfloat16 storage makes of a weight: the matrices of a step are rounded.
+def rounded(decoder: DecoderWeights) -> DecoderWeights:
+    """What bfloat16 storage makes of a decoder: the matrices that every step reads are rounded.
 
-    Biases, gains, and what is used once a sketch (the initial state) stay in float32.
+    Biases, gains, what multiplies z, the map to the initial state, and a HyperLSTM's W_x, which is
+    small, stay in float32.
     """
-    if weight.dim() < 2 or name.endswith("bias") or name.startswith("initial"):
-        return weight.clone()
-    return weight.bfloat16().float()
+    names = {"head weight", "w_hh", "hyper_w_hh"}
+    names |= {"x_alpha", "h_alpha", "b_beta", "x_embedding", "h_embedding", "b_embedding"}
+    inputs = "hyper_w_xh" if decoder.cell == "hyper" else "w_xh"
+
+    def change(name: str, weight: Tensor) -> Tensor:
+        if name in names:
+            return weight.bfloat16().float()
+        if name != inputs:
+            return weight.clone()
+        of_z = slice(STROKE_SIZE, STROKE_SIZE + decoder.z_size)
+        changed = weight.bfloat16().float()
+        changed[of_z] = weight[of_z]
+        return changed
+
+    return decoder.map(change)
 
 
 def _copy(_: str, weight: Tensor) -> Tensor:
