@@ -190,6 +190,27 @@ def test_a_sweep_keeps_z_and_seed(mode: str) -> None:
         assert_same_drawings(found[place::3], expected)
 
 
+# ---- Storage ----
+
+
+def test_bfloat16_reaches_the_sampler_from_every_function() -> None:
+    model = scaled_model()
+    with torch.no_grad():  # what is likeliest stays so when rounded, and the offsets tell
+        model.output.linear.weight.mul_(0.1)
+    z = generation.prior(model, 2)
+    tasks: list[Callable[..., Any]] = [
+        lambda **storage: generation.sample(model, 2, z=z, greedy=True, **storage),
+        lambda **storage: generation.reconstruct(model, SKETCHES[:2], greedy=True, **storage),
+        lambda **storage: generation.interpolate(model, z, 2, greedy=True, **storage),
+        lambda **storage: generation.complete(model, [SKETCHES[0][:2]], greedy=True, **storage),
+        lambda **storage: generation.temperature_sweep(model, [0.0], z=z[:1], **storage),
+    ]
+    for task in tasks:
+        exact, rounded = task(), task(storage="bfloat16")
+        difference = sum(float(np.abs(a - b).max()) for a, b in zip(exact, rounded, strict=True))
+        assert 0 < difference < 0.1
+
+
 # ---- What is refused ----
 
 POINT = np.zeros((1, 3), np.float32)

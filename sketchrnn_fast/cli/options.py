@@ -29,7 +29,16 @@ class SamplerOptions:
     max_len: Annotated[
         int | None, typer.Option(help="Most points of a sketch; the model's own limit.", min=1)
     ] = None
+    storage: Annotated[
+        str, typer.Option(help="Of the decoder's matrices: float32, or bfloat16 for speed.")
+    ] = "float32"
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto"
+
+    def check(self) -> None:
+        """Refuse, before any work, what cannot be."""
+        from sketchrnn_fast.ops.sampler import check_storage
+
+        check_storage(self.storage)
 
 
 @dataclass(frozen=True)
@@ -45,11 +54,12 @@ class DrawingOptions(SamplerOptions):
 
     def check(self) -> None:
         """Refuse, before any work, what cannot be."""
+        super().check()
         check_temperatures([self.temperature], self.mode)
 
     def arguments(self) -> dict[str, Any]:
         """The arguments of the functions of `generation` that they all have."""
-        names = ("mode", "seed", "max_len", "temperature", "greedy")
+        names = ("mode", "seed", "max_len", "storage", "temperature", "greedy")
         return {name: getattr(self, name) for name in names}
 
 

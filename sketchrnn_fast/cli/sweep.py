@@ -34,6 +34,7 @@ def sweep(
 
     paths = output_paths(output, "sweep.svg")
     values = parse_list(temperatures, float, "temperatures")
+    drawing.check()
     check_temperatures(values, drawing.mode)
     loaded = load_model(model, drawing.device)
     sketches = generation.temperature_sweep(
@@ -43,5 +44,6 @@ def sweep(
         seed=drawing.seed,
         mode=drawing.mode,
         max_len=drawing.max_len,
+        storage=drawing.storage,
     )
     write_drawings(sketches, paths, columns=output.columns or len(values))

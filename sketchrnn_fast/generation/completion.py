@@ -32,6 +32,7 @@ def complete(
     greedy: bool = False,
     mode: str = "magenta",
     max_len: int | None = None,
+    storage: str = "float32",
 ) -> list[Sketch]:
     """Draw on from what is drawn already.
 
@@ -45,7 +46,7 @@ def complete(
             from nothing, and one of max_len points is returned as it is.
         z: for a conditional model [len(prefixes), Z], or `prior`, or `prefix`: the posterior
             mean of the prefix. An unconditional model takes `prior`, which means nothing there.
-        temperature, seed, greedy, mode, max_len: as `sample`.
+        temperature, seed, greedy, mode, max_len, storage: as `sample`.
 
     Returns:
         One stroke-3 array in data units for each prefix, which it begins with.
@@ -80,5 +81,6 @@ def complete(
         prefixes=begun,
         limit=limit,
         temperatures=[chosen],
+        storage=storage,
     )
     return sketches

@@ -48,6 +48,7 @@ def draw(
     prefixes: Sequence[Sketch] | None = None,
     limit: int,
     temperatures: Sequence[Temperature],
+    storage: str = "float32",
 ) -> list[list[Sketch]]:
     """Draw the same seeds at each temperature, with one packed sampler.
 
@@ -57,7 +58,7 @@ def draw(
     Returns:
         For each temperature the sketches, stroke-3 [N, 3] in data units.
     """
-    sampler = Sampler(model.decoder_weights())
+    sampler = Sampler(model.decoder_weights(), storage=storage)
     scale = np.array([float(model.scale_factor)] * 2 + [1.0], np.float32)
     scaled = None if prefixes is None else [prefix / scale for prefix in prefixes]
     results = []

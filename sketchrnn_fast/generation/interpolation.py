@@ -84,6 +84,7 @@ def interpolate(
     greedy: bool = False,
     mode: str = "magenta",
     max_len: int | None = None,
+    storage: str = "float32",
 ) -> list[Sketch]:
     """Draw the sketches on the path from one z to the next.
 
@@ -92,8 +93,8 @@ def interpolate(
         ends: two or more stroke-3 sketches in data units, whose posterior means are taken, or
             their z [M, Z].
         steps, method: as `latent_path`.
-        temperature, seed, greedy, mode, max_len: as `sample`; sketch i of the path has the seed
-            `seed + i`.
+        temperature, seed, greedy, mode, max_len, storage: as `sample`; sketch i of the path has
+            the seed `seed + i`.
 
     Returns:
         (M - 1) (steps - 1) + 1 stroke-3 arrays in data units.
@@ -117,4 +118,5 @@ def interpolate(
         greedy=greedy,
         mode=mode,
         max_len=max_len,
+        storage=storage,
     )

@@ -25,6 +25,7 @@ def reconstruct(
     greedy: bool = False,
     mode: str = "magenta",
     max_len: int | None = None,
+    storage: str = "float32",
 ) -> list[Sketch]:
     """Encode sketches and draw them again.
 
@@ -32,7 +33,7 @@ def reconstruct(
         model: conditional.
         sketches: stroke-3 [N, 3] in data units, each of at least one point.
         z_from: `mean`, the posterior's mean, or `sample`, a draw from it (by `seed + i`).
-        temperature, seed, greedy, mode, max_len: as `sample`.
+        temperature, seed, greedy, mode, max_len, storage: as `sample`.
 
     Returns:
         One stroke-3 array in data units for each sketch.
@@ -58,4 +59,5 @@ def reconstruct(
         greedy=greedy,
         mode=mode,
         max_len=max_len,
+        storage=storage,
     )

@@ -25,6 +25,7 @@ def sample(
     greedy: bool = False,
     mode: str = "magenta",
     max_len: int | None = None,
+    storage: str = "float32",
 ) -> list[Sketch]:
     """Draw sketches.
 
@@ -38,6 +39,7 @@ def sample(
         greedy: take the likeliest stroke at every step.
         mode: what temperature means, `magenta` or `js` (see `reference.sampler`).
         max_len: the most points of a sketch; the model's max_seq_len if None.
+        storage: `bfloat16` rounds the decoder's matrices, for speed (see `ops.Sampler`).
 
     Returns:
         Stroke-3 arrays [N_i, 3] in data units; an empty one where the first stroke is the end.
@@ -49,5 +51,7 @@ def sample(
     chosen = temperature_of(temperature, mode, greedy)
     if z is None and model.config.conditional:
         z = prior(model, count, seed)
-    (sketches,) = draw(model, sketch_seeds(seed, count), z=z, limit=limit, temperatures=[chosen])
+    (sketches,) = draw(
+        model, sketch_seeds(seed, count), z=z, limit=limit, temperatures=[chosen], storage=storage
+    )
     return sketches

@@ -27,12 +27,13 @@ def temperature_sweep(
     z: Tensor | None = None,
     mode: str = "magenta",
     max_len: int | None = None,
+    storage: str = "float32",
 ) -> list[Sketch]:
     """Draw each of `count` sketches at every temperature, with one z and one seed.
 
     Args:
         temperatures: at least one; 0 is greedy.
-        count, seed, z, mode, max_len: as `sample`.
+        count, seed, z, mode, max_len, storage: as `sample`.
 
     Returns:
         count · len(temperatures) stroke-3 arrays in data units: all temperatures of the first
@@ -48,5 +49,5 @@ def temperature_sweep(
     if z is None and model.config.conditional:
         z = prior(model, count, seed)
     seeds = sketch_seeds(seed, count)
-    by_temperature = draw(model, seeds, z=z, limit=limit, temperatures=chosen)
+    by_temperature = draw(model, seeds, z=z, limit=limit, temperatures=chosen, storage=storage)
     return [sketch for row in zip(*by_temperature, strict=True) for sketch in row]

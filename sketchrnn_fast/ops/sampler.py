@@ -135,8 +135,7 @@ class Sampler:
         backend: str | None = None,
         device: torch.device | str | None = None,
     ) -> None:
-        if storage not in STORAGES:
-            raise UserError(f"storage is {storage!r}; it takes {' or '.join(STORAGES)}")
+        check_storage(storage)
         check_shapes(decoder)
         self.device = torch.device(decoder.head[0].device if device is None else device)
 
@@ -331,6 +330,16 @@ class _Job(NamedTuple):
             for index in range(int(seen[sketch]), int(lengths[sketch]))
             for dx, dy, pen in (rows[index - first],)
         ]
+
+
+def check_storage(storage: str) -> None:
+    """Refuse what is no storage.
+
+    Raises:
+        UserError: it is unknown.
+    """
+    if storage not in STORAGES:
+        raise UserError(f"storage is {storage!r}; it takes {' or '.join(STORAGES)}")
 
 
 def check_temperature(temperature: Temperature) -> None:

@@ -90,7 +90,10 @@ def test_the_commands_draw_what_the_functions_draw(
     test = load(["polygons.npz"], data_dir, scale_factor=factor).test
     scale = np.array([factor, factor, 1], np.float32)
     chosen = [test[index] * scale for index in (2, 0, 7)]
-    settings = {"temperature": 0.7, "mode": "js", "seed": 5, "max_len": 9}
+    settings = {
+        **{"temperature": 0.7, "mode": "js", "seed": 5, "max_len": 9},
+        "storage": "bfloat16",
+    }
     options = [item for name, value in settings.items() for item in (f"--{name}", value)]
     data = ("--data_dir", data_dir, "--indices", "2,0,7")
     out = tmp_path / "drawn.npz"
@@ -154,6 +157,7 @@ BAD: list[tuple[str, list[str], str]] = [
     ),
     *((name, ["--out", "x/drawn.npz"], "there is no folder x") for name in COMMANDS),
     *((name, ["--mode", "hot"], "mode is 'hot'; it takes magenta or js") for name in COMMANDS),
+    *((name, ["--storage", "int8"], "storage is 'int8'; it takes float32") for name in COMMANDS),
     *((name, ["--device", "abacus"], "device is 'abacus'; it takes") for name in COMMANDS),
     *(
         (name, ["--temperature", "-1"], "temperature is -1.0; it must be a number of at least 0")
