@@ -1,9 +1,9 @@
 """The fused ops, registered with PyTorch, each with its backends behind one signature."""
 
 from sketchrnn_fast.ops.backends import BackendError, backend
-from sketchrnn_fast.ops.hyper_lstm import hyper_lstm
-from sketchrnn_fast.ops.layer_norm_lstm import layer_norm_lstm
-from sketchrnn_fast.ops.lstm import lstm
+from sketchrnn_fast.ops.hyper_lstm import hyper_lstm, hyper_lstm_bidirectional
+from sketchrnn_fast.ops.layer_norm_lstm import layer_norm_lstm, layer_norm_lstm_bidirectional
+from sketchrnn_fast.ops.lstm import lstm, lstm_bidirectional
 from sketchrnn_fast.ops.mixture_density import mixture_density
 from sketchrnn_fast.reference.hyper_lstm import HyperLSTMWeights
 from sketchrnn_fast.reference.layer_norm_lstm import LayerNormLSTMWeights
@@ -17,7 +17,10 @@ __all__ = [
     "Options",
     "backend",
     "hyper_lstm",
+    "hyper_lstm_bidirectional",
     "layer_norm_lstm",
+    "layer_norm_lstm_bidirectional",
     "lstm",
+    "lstm_bidirectional",
     "mixture_density",
 ]
