@@ -2,12 +2,12 @@
 
     python bench/run.py [SUITE …] [--json FILE] [--magenta PATH --magenta-python PATH]
 
-Suites: startup and data, which run by default and take seconds; ops, sizes, memory and train, which
-take minutes each. The table shows medians; a ratio above 1 means that ours takes less than the
-peer, and the two figures behind it are the 20th and 80th percentile of the ratio from turn to turn.
-The floor is the time of the same matrix products alone, through torch, and the share is the floor
-over ours. With a checkout of Magenta and a Python that has TensorFlow, `train` runs the original
-too.
+Suites: startup and data, which run by default and take seconds; bidirectional, which takes about a
+minute; ops, sizes, memory and train, which take minutes each. The table shows medians; a ratio
+above 1 means that ours takes less than the peer, and the two figures behind it are the 20th and
+80th percentile of the ratio from turn to turn. The floor is the time of the same matrix products
+alone, through torch, and the share is the floor over ours. With a checkout of Magenta and a Python
+that has TensorFlow, `train` runs the original too.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from rich.table import Table
 from sketchrnn_fast.ops import backends
 
 QUICK = ("startup", "data")
-SUITES = (*QUICK, "ops", "sizes", "memory", "train")
+SUITES = (*QUICK, "ops", "sizes", "bidirectional", "memory", "train")
 
 
 def main() -> None:
