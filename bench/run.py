@@ -3,13 +3,13 @@
     python bench/run.py [SUITE …] [--json FILE] [--magenta PATH --magenta-python PATH]
                         [--sketches LOG_ROOT]
 
-Suites: startup and data, which run by default and take seconds; ops, sizes, memory, train and
-sampler, which take minutes each. The table shows medians; a ratio above 1 means that ours takes
-less than the peer, and the two figures behind it are the 20th and 80th percentile of the ratio from
-turn to turn. The floor is the time of the same matrix products alone, through torch (in `sampler`
-that of reading the weights alone), and the share is the floor over ours. With a checkout of Magenta
-and a Python that has TensorFlow, `train` and `sampler` run the original too; `sampler` also draws
-with the model of the training run LOG_ROOT.
+Suites: startup and data, which run by default and take seconds; bidirectional, which takes about a
+minute; ops, sizes, memory, train and sampler, which take minutes each. The table shows medians; a
+ratio above 1 means that ours takes less than the peer, and the two figures behind it are the 20th
+and 80th percentile of the ratio from turn to turn. The floor is the time of the same matrix
+products alone, through torch (in `sampler` that of reading the weights alone), and the share is the
+floor over ours. With a checkout of Magenta and a Python that has TensorFlow, `train` and `sampler`
+run the original too; `sampler` also draws with the model of the training run LOG_ROOT.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from rich.table import Table
 from sketchrnn_fast.ops import backends
 
 QUICK = ("startup", "data")
-SUITES = (*QUICK, "ops", "sizes", "memory", "train", "sampler")
+SUITES = (*QUICK, "ops", "sizes", "bidirectional", "memory", "train", "sampler")
 
 
 def main() -> None:

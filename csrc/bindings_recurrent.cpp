@@ -1,7 +1,9 @@
 // The recurrent ops: checks shapes and types, sorts the rows, and calls the level's kernels.
 
-#include <algorithm>
+#include <pybind11/stl.h>
+
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <string>
 #include <vector>
@@ -9,6 +11,7 @@
 #include "bindings.h"
 #include "cpu/level.h"
 #include "cpu/schedule.h"
+#include "cpu/thread_shares.h"
 #include "op_shapes.h"
 #include "views.h"
 
@@ -25,7 +28,18 @@ struct Arguments {
   bool reverse;
   double forget_bias, keep_prob;
   std::int64_t row_offset;
-  int threads;
+};
+
+// What forward fills and backward reads, or its gradients; None for what there is not.
+struct Results {
+  py::object hidden;
+  py::list final_state;
+  py::object saved;
+};
+
+struct Gradients {
+  py::object x, static_input;  // None where not wanted
+  py::list weights, state;
 };
 
 // A checked call, with what it points to.
@@ -77,7 +91,6 @@ class Call {
     read_all("weights", given.weights, op.weights(sizes_), call_.weights);
     read_all("state", given.state, op.state(sizes_), call_.state);
     call_.forget_bias = given.forget_bias;
-    call_.threads = threads_worth_using(sizes_.B, sizes_, given.threads);
     read_dropout(given);
     const std::int64_t* lengths = nullptr;
     if (!given.lengths.is_none()) {
@@ -94,6 +107,7 @@ class Call {
     call_.schedule = rows_->schedule();
   }
 
+  std::string named(const std::string& what) const { return std::string(op_.name) + ": " + what; }
   const RecurrentCall& call() const { return call_; }
   const RecurrentKernels& kernels() const { return *(level().*op_.kernels); }
   int type_index() const { return scalar_ == Scalar::kFloat32 ? 0 : 1; }
@@ -132,8 +146,6 @@ class Call {
   }
 
  private:
-  std::string named(const std::string& what) const { return std::string(op_.name) + ": " + what; }
-
   void read_dropout(const Arguments& given) {
     if (!(given.keep_prob > 0.0 && given.keep_prob <= 1.0)) {
       throw py::value_error(named("keep_prob") + " must be above 0 and at most 1");
@@ -161,7 +173,7 @@ class Call {
 
 Arguments arguments(py::object x, py::object static_input, py::list weights, py::list state,
                     py::object lengths, py::object seed, bool reverse, double forget_bias,
-                    double keep_prob, std::int64_t row_offset, int threads) {
+                    double keep_prob, std::int64_t row_offset) {
   return {std::move(x),
           std::move(static_input),
           std::move(weights),
@@ -171,48 +183,106 @@ Arguments arguments(py::object x, py::object static_input, py::list weights, py:
           reverse,
           forget_bias,
           keep_prob,
-          row_offset,
-          threads};
+          row_offset};
 }
 
-void forward(const std::string& name, const Arguments& given, const py::object& hidden,
-             const py::list& final_state, const py::object& saved) {
-  const Call call(op_named(name), given);
+ForwardResults forward_results(const Call& call, const Results& given) {
   const Sizes& s = call.sizes();
   ForwardResults results{};
-  results.hidden = call.read("hidden", hidden, {s.T, s.B, s.N});
-  call.read_state("final state", final_state, results.final_state);
-  results.saved = call.read_saved(saved);
-  const Forward run = call.kernels().forward[call.type_index()];
-  const py::gil_scoped_release no_gil;
-  run(call.call(), results);
+  results.hidden = call.read("hidden", given.hidden, {s.T, s.B, s.N});
+  call.read_state("final state", given.final_state, results.final_state);
+  results.saved = call.read_saved(given.saved);
+  return results;
 }
 
-struct Gradients {
-  py::object x, static_input;  // None where not wanted
-  py::list weights, state;
-};
-
-void backward(const std::string& name, const Arguments& given, const py::object& grad_hidden,
-              const py::list& grad_state, const py::object& hidden, const py::object& saved,
-              const Gradients& grads) {
-  const Call call(op_named(name), given);
+BackwardCall backward_call(const Call& call, const Results& given, const Results& grad_results,
+                           const Gradients& grads) {
   const Sizes& s = call.sizes();
   BackwardCall back{};
-  if (!grad_hidden.is_none()) {
-    back.grad_hidden = call.read("grad_hidden", grad_hidden, {s.T, s.B, s.N});
+  if (!grad_results.hidden.is_none()) {
+    back.grad_hidden = call.read("grad_hidden", grad_results.hidden, {s.T, s.B, s.N});
   }
-  call.read_state("grad_state", grad_state, back.grad_state);
-  back.hidden = call.read("hidden", hidden, {s.T, s.B, s.N});
-  if (saved.is_none()) throw py::value_error(name + ": saved is missing");
-  back.saved = call.read_saved(saved);
+  call.read_state("grad_state", grad_results.final_state, back.grad_state);
+  back.hidden = call.read("hidden", given.hidden, {s.T, s.B, s.N});
+  if (given.saved.is_none()) throw py::value_error(call.named("saved is missing"));
+  back.saved = call.read_saved(given.saved);
   if (!grads.x.is_none()) back.grad_x = call.read("grad_x", grads.x, {s.T, s.B, s.X});
   if (s.S > 0) back.grad_static = call.read("grad_static", grads.static_input, {s.B, s.S});
   call.read_weights("grad_weights", grads.weights, back.grad_weights);
   call.read_state("grad_initial", grads.state, back.grad_initial);
-  const Backward run = call.kernels().backward[call.type_index()];
-  const py::gil_scoped_release no_gil;
-  run(call.call(), back);
+  return back;
+}
+
+// One or two calls of an op that do not need each other, and what each of them fills.
+template <class Filled>
+class Calls {
+ public:
+  // fill(call, i) is what the i-th call fills.
+  template <class Fill>
+  Calls(const Op& op, const std::vector<Arguments>& given, const Fill& fill) {
+    if (given.empty() || given.size() > 2) {
+      throw py::value_error(std::string(op.name) + ": there are " + std::to_string(given.size()) +
+                            " calls; it takes one or two");
+    }
+    for (std::size_t i = 0; i < given.size(); ++i) {
+      const Call& call = checked_.emplace_back(op, given[i]);
+      if (call.type_index() != type_index()) {
+        throw py::value_error(call.named("both calls must be of one type"));
+      }
+      calls_.push_back(call.call());
+      filled_.push_back(fill(call, i));
+    }
+  }
+
+  const RecurrentKernels& kernels() const { return checked_.front().kernels(); }
+  int type_index() const { return checked_.front().type_index(); }
+
+  void run(void (*kernel)(const RecurrentCall*, const Filled*, int), int threads) {
+    const int count = static_cast<int>(calls_.size());
+    const py::gil_scoped_release no_gil;
+    if (share_threads(calls_.data(), count, threads)) {
+      kernel(calls_.data(), filled_.data(), count);
+      return;
+    }
+    for (std::size_t i = 0; i < calls_.size(); ++i) kernel(&calls_[i], &filled_[i], 1);
+  }
+
+ private:
+  std::deque<Call> checked_;
+  std::vector<RecurrentCall> calls_;
+  std::vector<Filled> filled_;
+};
+
+template <class Item>
+void require_one_each(const std::string& name, const std::vector<Arguments>& calls,
+                      const std::vector<Item>& items, const char* what) {
+  if (items.size() != calls.size()) {
+    throw py::value_error(name + ": " + std::to_string(calls.size()) + " calls have " +
+                          std::to_string(items.size()) + " " + what);
+  }
+}
+
+void forward(const std::string& name, const std::vector<Arguments>& given,
+             const std::vector<Results>& results, int threads) {
+  const Op& op = op_named(name);
+  require_one_each(name, given, results, "results");
+  Calls<ForwardResults> calls(op, given, [&](const Call& call, std::size_t i) {
+    return forward_results(call, results[i]);
+  });
+  calls.run(calls.kernels().forward[calls.type_index()], threads);
+}
+
+void backward(const std::string& name, const std::vector<Arguments>& given,
+              const std::vector<Results>& results, const std::vector<Results>& grad_results,
+              const std::vector<Gradients>& grads, int threads) {
+  const Op& op = op_named(name);
+  require_one_each(name, given, results, "results");
+  require_one_each(name, given, grad_results, "gradients of results");
+  require_one_each(name, given, grads, "gradients");
+  Calls<BackwardCall> calls(op, given, [&](const Call& call, std::size_t i) {
+    return backward_call(call, results[i], grad_results[i], grads[i]);
+  });
+  calls.run(calls.kernels().backward[calls.type_index()], threads);
 }
 
 }  // namespace
@@ -221,18 +291,22 @@ void bind_recurrent(py::module_& module) {
   py::class_<Arguments>(module, "RecurrentArguments", "The arguments of a recurrent op.")
       .def(py::init(&arguments), py::arg("x"), py::arg("static_input"), py::arg("weights"),
            py::arg("state"), py::arg("lengths"), py::arg("seed"), py::arg("reverse"),
-           py::arg("forget_bias"), py::arg("keep_prob"), py::arg("row_offset"), py::arg("threads"));
+           py::arg("forget_bias"), py::arg("keep_prob"), py::arg("row_offset"));
+  py::class_<Results>(module, "RecurrentResults", "The results of a recurrent op.")
+      .def(py::init([](py::object hidden, py::list final_state, py::object saved) {
+             return Results{std::move(hidden), std::move(final_state), std::move(saved)};
+           }),
+           py::arg("hidden"), py::arg("final_state"), py::arg("saved"));
   py::class_<Gradients>(module, "RecurrentGradients", "The gradients that a backward pass fills.")
       .def(py::init([](py::object x, py::object static_input, py::list weights, py::list state) {
              return Gradients{std::move(x), std::move(static_input), std::move(weights),
                               std::move(state)};
            }),
            py::arg("x"), py::arg("static_input"), py::arg("weights"), py::arg("state"));
-  module.def("recurrent_forward", &forward, py::arg("op"), py::arg("arguments"), py::arg("hidden"),
-             py::arg("final_state"), py::arg("saved"));
-  module.def("recurrent_backward", &backward, py::arg("op"), py::arg("arguments"),
-             py::arg("grad_hidden"), py::arg("grad_state"), py::arg("hidden"), py::arg("saved"),
-             py::arg("gradients"));
+  module.def("recurrent_forward", &forward, py::arg("op"), py::arg("calls"), py::arg("results"),
+             py::arg("threads"));
+  module.def("recurrent_backward", &backward, py::arg("op"), py::arg("calls"), py::arg("results"),
+             py::arg("grad_results"), py::arg("gradients"), py::arg("threads"));
   module.def(
       "recurrent_saved_size",
       [](const std::string& name, std::int64_t entries, std::int64_t units,

@@ -10,6 +10,7 @@
 
 #include "bindings.h"
 #include "cpu/level.h"
+#include "cpu/thread_shares.h"
 #include "op_shapes.h"
 #include "views.h"
 
@@ -99,6 +100,13 @@ class Decoder {
   const PackedDecoder& packed() const { return *packed_; }
   const Sizes& sizes() const { return sizes_; }
   std::int64_t mixtures() const { return mixtures_; }
+  int threads_for(std::int64_t rows, int threads) const {
+    RecurrentCall call{};
+    call.input = sizes_.X;
+    call.units = sizes_.N;
+    call.hyper_units = sizes_.H;
+    return threads_worth_using(call, rows, threads);
+  }
 
  private:
   Sizes sizes_{};
@@ -148,7 +156,7 @@ class Run {
                             "; it must be at least 1");
     }
     call.batch = batch;
-    call.threads = threads_worth_using(std::min(count, batch), decoder_->sizes(), threads);
+    call.threads = decoder_->threads_for(std::min(count, batch), threads);
     drawing_.reset(decoder_->packed().begin(call));
   }
 
@@ -228,7 +236,7 @@ void fill_parameters(const Decoder& decoder, const py::object& inputs, const py:
   call.parameters =
       const_cast<float*>(floats("parameters", parameters, {call.limit, call.count, columns}));
   if (call.count == 0) return;
-  call.threads = threads_worth_using(call.count, decoder.sizes(), threads);
+  call.threads = decoder.threads_for(call.count, threads);
   const py::gil_scoped_release no_gil;
   const std::unique_ptr<Drawing> drawing(decoder.packed().begin(call));
   drawing->advance(call.limit * call.count);

@@ -2,8 +2,6 @@
 
 #include <pybind11/pybind11.h>
 
-#include <algorithm>
-
 namespace sketchrnn {
 namespace {
 
@@ -60,14 +58,6 @@ const Op& op_named(const std::string& name) {
     if (name == op.name) return op;
   }
   throw pybind11::value_error("there is no op " + name);
-}
-
-// A step of a small layer is done before a second thread has woken.
-int threads_worth_using(std::int64_t rows, const Sizes& s, int threads) {
-  constexpr std::int64_t kLeast = 1 << 16;  // multiply-adds of a thread, some microseconds
-  const std::int64_t gates = 4 * (s.N + s.H);
-  const std::int64_t per_step = rows * gates * (s.N + s.X);
-  return static_cast<int>(std::clamp<std::int64_t>(per_step / kLeast, 1, std::max(threads, 1)));
 }
 
 }  // namespace sketchrnn

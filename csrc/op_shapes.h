@@ -28,7 +28,4 @@ struct Op {
 // Throws ValueError where there is no such op.
 const Op& op_named(const std::string& name);
 
-// Threads, of `threads`, that have enough to do between two of their meetings in a step of `rows`
-// rows.
-int threads_worth_using(std::int64_t rows, const Sizes& sizes, int threads);
 }  // namespace sketchrnn

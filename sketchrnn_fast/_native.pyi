@@ -105,7 +105,13 @@ class RecurrentArguments:
         forget_bias: float,
         keep_prob: float,
         row_offset: int,
-        threads: int,
+    ) -> None: ...
+
+class RecurrentResults:
+    """The results of a recurrent op, or their gradients; None for what there is not."""
+
+    def __init__(
+        self, hidden: Tensor | None, final_state: list[Tensor], saved: Tensor | None
     ) -> None: ...
 
 class RecurrentGradients:
@@ -120,13 +126,11 @@ class RecurrentGradients:
     ) -> None: ...
 
 def recurrent_forward(
-    op: str,
-    arguments: RecurrentArguments,
-    hidden: Tensor,
-    final_state: list[Tensor],
-    saved: Tensor | None,
+    op: str, calls: list[RecurrentArguments], results: list[RecurrentResults], threads: int
 ) -> None:
-    """Run `lstm`, `layer_norm_lstm` or `hyper_lstm`; fills hidden, final_state and saved.
+    """Run `lstm`, `layer_norm_lstm` or `hyper_lstm`; fills the results.
+
+    There may be two calls, which run one after another or side by side, as is faster.
 
     Raises:
         ValueError: a tensor has another type or shape than the op takes, or is not contiguous.
@@ -134,14 +138,15 @@ def recurrent_forward(
 
 def recurrent_backward(
     op: str,
-    arguments: RecurrentArguments,
-    grad_hidden: Tensor | None,
-    grad_state: list[Tensor],
-    hidden: Tensor,
-    saved: Tensor,
-    gradients: RecurrentGradients,
+    calls: list[RecurrentArguments],
+    results: list[RecurrentResults],
+    grad_results: list[RecurrentResults],
+    gradients: list[RecurrentGradients],
+    threads: int,
 ) -> None:
-    """The derivative of `recurrent_forward`; fills `gradients`. grad_hidden None means zeros.
+    """The derivative of `recurrent_forward`; fills `gradients`.
+
+    Final states in `results` are not read; a hidden None in `grad_results` means zeros.
 
     Raises:
         ValueError: as `recurrent_forward`.

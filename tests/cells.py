@@ -28,6 +28,7 @@ class Cell(NamedTuple):
     reference: Callable[..., Any]
     reference_backward: Callable[..., Any]
     op: Callable[..., Any]
+    bidirectional: Callable[..., Any]
     layer: type[Any]
     one_step: type[Any]
     sizes: dict[str, int]  # of the modules, beyond input and hidden size
@@ -45,6 +46,7 @@ CELLS = {
         lstm.lstm,
         lstm.lstm_backward,
         ops.lstm,
+        ops.lstm_bidirectional,
         nn.LSTM,
         nn.LSTMCell,
         {},
@@ -55,6 +57,7 @@ CELLS = {
         layer_norm_lstm.layer_norm_lstm,
         layer_norm_lstm.layer_norm_lstm_backward,
         ops.layer_norm_lstm,
+        ops.layer_norm_lstm_bidirectional,
         nn.LayerNormLSTM,
         nn.LayerNormLSTMCell,
         {},
@@ -65,6 +68,7 @@ CELLS = {
         hyper_lstm.hyper_lstm,
         hyper_lstm.hyper_lstm_backward,
         ops.hyper_lstm,
+        ops.hyper_lstm_bidirectional,
         nn.HyperLSTM,
         nn.HyperLSTMCell,
         HYPER_SIZES,
@@ -216,6 +220,76 @@ def run_op(cell: Cell, case: Case) -> tuple[Tensor, tuple[Tensor, ...]]:
         options=case.options,
     )
     return hidden, final
+
+
+class BothCases(NamedTuple):
+    """The arguments of an op in both directions: one x, and the rest for each direction."""
+
+    first: Case
+    second: Case  # its x and static input are those of the first
+
+    @property
+    def leaves(self) -> list[Tensor]:
+        """Everything that has a gradient, in the order of the op."""
+        first, second = self
+        static = [] if first.static is None else [first.static]
+        weights = [*first.weights, *second.weights]
+        return [first.x, *static, *weights, *first.state, *second.state]
+
+    def with_leaves(self, leaves: tuple[Tensor, ...] | list[Tensor]) -> BothCases:
+        """The same case with other tensors in the order of `leaves`."""
+        shared = 1 if self.first.static is None else 2
+        weights, state = len(self.first.weights), len(self.first.state)
+        second = shared + weights  # where the second's weights begin
+        states = second + weights  # and the states of both
+        own = [*leaves[shared:second], *leaves[states : states + state]]
+        others = [*leaves[second:states], *leaves[states + state :]]
+        return BothCases(
+            self.first.with_leaves([*leaves[:shared], *own]),
+            self.second.with_leaves([*leaves[:shared], *others]),
+        )
+
+    def requiring_gradients(self) -> BothCases:
+        return self.with_leaves([leaf.detach().clone().requires_grad_() for leaf in self.leaves])
+
+    def to(self, dtype: torch.dtype) -> BothCases:
+        return self.with_leaves([leaf.detach().to(dtype) for leaf in self.leaves])
+
+    @property
+    def seeds(self) -> Tensor:
+        return torch.cat([self.first.seed, self.second.seed])
+
+
+def make_both(cell: Cell, variant: Variant = Variant(), **arguments: Any) -> BothCases:  # noqa: B008
+    """A random case of both directions; `variant` is the first's."""
+    first = make_case(cell, variant, **arguments)
+    second = make_case(cell, variant._replace(reverse=not variant.reverse), seed=1, **arguments)
+    return BothCases(first, second._replace(x=first.x, static=first.static))
+
+
+def run_both(cell: Cell, case: BothCases) -> list[tuple[Tensor, tuple[Tensor, ...]]]:
+    """The op of both directions."""
+    first, second = case
+    found = cell.bidirectional(
+        first.x,
+        (first.weights, second.weights),
+        (first.state, second.state),
+        static_input=first.static,
+        lengths=first.lengths,
+        seed=case.seeds,
+        options=first.options,
+    )
+    return list(found)
+
+
+def run_each(cell: Cell, case: BothCases) -> list[tuple[Tensor, tuple[Tensor, ...]]]:
+    """The op of one direction, once for each."""
+    return [run_op(cell, one) for one in case]
+
+
+def loss_of_both(results: list[tuple[Tensor, tuple[Tensor, ...]]]) -> Tensor:
+    (hidden, final), (other_hidden, other_final) = results
+    return random_loss(hidden, (*final, other_hidden, *other_final))
 
 
 def random_loss(hidden: Tensor, final: tuple[Tensor, ...]) -> Tensor:

@@ -24,14 +24,17 @@ def arguments(**changes: Any) -> _native.RecurrentArguments:
         "forget_bias": 1.0,
         "keep_prob": 1.0,
         "row_offset": 0,
-        "threads": 1,
     }
     return _native.RecurrentArguments(**{**given, **changes})
 
 
-def forward(**changes: Any) -> None:
+def results() -> _native.RecurrentResults:
     final = [torch.zeros(B, N), torch.zeros(B, N)]
-    _native.recurrent_forward("lstm", arguments(**changes), torch.zeros(T, B, N), final, None)
+    return _native.RecurrentResults(torch.zeros(T, B, N), final, None)
+
+
+def forward(**changes: Any) -> None:
+    _native.recurrent_forward("lstm", [arguments(**changes)], [results()], 1)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +66,26 @@ def test_backward_without_what_was_saved_is_refused() -> None:
     zeros = [torch.zeros(B, N), torch.zeros(B, N)]
     weights = [torch.zeros(X, 4 * N), torch.zeros(N, 4 * N), torch.zeros(4 * N)]
     gradients = _native.RecurrentGradients(None, None, weights, zeros)
-    hidden = torch.zeros(T, B, N)
-    missing: Any = None
     with pytest.raises(ValueError, match=r"^lstm: saved is missing$"):
-        _native.recurrent_backward("lstm", arguments(), hidden, zeros, hidden, missing, gradients)
+        _native.recurrent_backward("lstm", [arguments()], [results()], [results()], [gradients], 1)
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_a_number_of_calls_other_than_one_or_two_is_refused(count: int) -> None:
+    with pytest.raises(ValueError, match=f"^lstm: there are {count} calls; it takes one or two$"):
+        _native.recurrent_forward("lstm", [arguments()] * count, [results()] * count, 1)
+
+
+def test_calls_without_results_or_of_two_types_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^lstm: 2 calls have 1 results$"):
+        _native.recurrent_forward("lstm", [arguments(), arguments()], [results()], 1)
+    shapes = ((X, 4 * N), (N, 4 * N), (4 * N,))
+    wide: dict[str, Any] = {
+        "x": torch.zeros(T, B, X, dtype=torch.float64),
+        "weights": [torch.zeros(shape, dtype=torch.float64) for shape in shapes],
+        "state": [torch.zeros(B, N, dtype=torch.float64)] * 2,
+    }
+    with pytest.raises(ValueError, match=r"^lstm: both calls must be of one type$"):
+        _native.recurrent_forward(
+            "lstm", [arguments(), arguments(**wide)], [results(), results()], 1
+        )

@@ -12,7 +12,7 @@ from tolerances import assert_close
 
 import sketchrnn_fast
 from sketchrnn_fast.ops import backends
-from sketchrnn_fast.ops.recurrent import Implementation
+from sketchrnn_fast.ops.recurrent_call import Implementation
 from sketchrnn_fast.philox import Stream
 from sketchrnn_fast.reference import philox
 
@@ -97,6 +97,40 @@ def test_bidirectional_is_two_cells_side_by_side(cell: Cell) -> None:
         assert_close(output[..., direction * N : (direction + 1) * N], expected, FLOAT64)
         for part, wanted in zip(final, expected_final, strict=True):
             assert_close(part[direction], wanted, FLOAT64)
+
+
+@each_cell
+def test_directions_with_options_of_their_own_run_as_two_cells(cell: Cell) -> None:
+    layer = make_layer(cell, bidirectional=True, recurrent_keep_prob=0.5)
+    layer.cells[1].forget_bias = 0.0
+    layer.cells[0].recurrent_keep_prob = 1.0
+    x = random(T, B, X)
+    output, final = layer(x, seed=SEED)
+    for direction, one in enumerate(layer.cells):
+        expected, expected_final = one.sequence(
+            x, seed=philox.branch(SEED, direction), reverse=direction == 1
+        )
+        assert torch.equal(output[..., direction * N : (direction + 1) * N], expected)
+        for part, wanted in zip(final, expected_final, strict=True):
+            assert torch.equal(part[direction], wanted)
+
+
+@each_cell
+def test_both_directions_are_one_call_of_the_backend(
+    cell: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = []
+    native = backends.implementation(cell.name, "native")
+
+    def forward(calls: Any, save: bool) -> Any:
+        counts.append(len(calls))
+        return native.forward(calls, save)
+
+    counted = native._replace(forward=forward)
+    monkeypatch.setitem(backends._implementations[cell.name], "native", counted)
+    make_layer(cell, num_layers=2, bidirectional=True)(random(T, B, X))
+    make_layer(cell)(random(T, B, X))
+    assert counts == [2, 2, 1]
 
 
 @each_cell

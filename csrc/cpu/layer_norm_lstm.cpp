@@ -8,8 +8,10 @@ namespace sketchrnn {
 namespace SKETCHRNN_LEVEL {
 
 extern const RecurrentKernels layer_norm_lstm_kernels = {
-    {sequence_forward<LayerNormLSTMRows<float>>, sequence_forward<LayerNormLSTMRows<double>>},
-    {sequence_backward<LayerNormLSTMRows<float>>, sequence_backward<LayerNormLSTMRows<double>>},
+    {run_calls<ForwardPass<LayerNormLSTMRows<float>>>,
+     run_calls<ForwardPass<LayerNormLSTMRows<double>>>},
+    {run_calls<BackwardPass<LayerNormLSTMRows<float>>>,
+     run_calls<BackwardPass<LayerNormLSTMRows<double>>>},
     [](const SavedSizes& sizes) {
       return LayerNormLSTMRows<float>::saved_size(sizes.entries, sizes.units);
     },

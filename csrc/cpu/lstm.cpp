@@ -7,8 +7,8 @@ namespace sketchrnn {
 namespace SKETCHRNN_LEVEL {
 
 extern const RecurrentKernels lstm_kernels = {
-    {sequence_forward<LSTMRows<float>>, sequence_forward<LSTMRows<double>>},
-    {sequence_backward<LSTMRows<float>>, sequence_backward<LSTMRows<double>>},
+    {run_calls<ForwardPass<LSTMRows<float>>>, run_calls<ForwardPass<LSTMRows<double>>>},
+    {run_calls<BackwardPass<LSTMRows<float>>>, run_calls<BackwardPass<LSTMRows<double>>>},
     [](const SavedSizes& sizes) { return LSTMRows<float>::saved_size(sizes.entries, sizes.units); },
 };
 

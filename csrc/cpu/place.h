@@ -8,6 +8,7 @@
 #pragma once
 
 #include "recurrent.h"
+#include "thread_shares.h"
 #include "threads.h"
 #include "vector.h"
 
@@ -22,15 +23,6 @@ struct Range {
 // Part `index` of `parts` parts of 0 … n - 1, as even as can be.
 inline Range part_of(std::ptrdiff_t n, int index, int parts) {
   return {n * index / parts, n * (index + 1) / parts};
-}
-
-// With fewer rows than this for each team, a product is bound by reading the weights.
-constexpr std::ptrdiff_t kRowsOfTeam = 8;
-
-inline int count_teams(std::ptrdiff_t rows, int threads) {
-  int teams = threads;
-  while (teams > 1 && (threads % teams != 0 || rows < teams * kRowsOfTeam)) --teams;
-  return teams;
 }
 
 struct Barriers {

@@ -83,8 +83,10 @@ struct BackwardCall {
 using DropoutKeep = void (*)(const DropoutDraw& draw, std::ptrdiff_t time_steps,
                              std::ptrdiff_t rows, std::ptrdiff_t units, std::uint8_t* kept);
 
-using Forward = void (*)(const RecurrentCall&, const ForwardResults&);
-using Backward = void (*)(const RecurrentCall&, const BackwardCall&);
+// One call, or two side by side, each on its own threads: calls that do not need each other, such
+// as the two directions of a layer.
+using Forward = void (*)(const RecurrentCall* calls, const ForwardResults* results, int count);
+using Backward = void (*)(const RecurrentCall* calls, const BackwardCall* backs, int count);
 
 struct SavedSizes {
   std::ptrdiff_t entries, units, hyper_units, embedding;

@@ -26,28 +26,10 @@
 #include "lstm_row.h"
 #include "place.h"
 #include "product.h"
+#include "run_calls.h"
 
 namespace sketchrnn {
 namespace SKETCHRNN_LEVEL {
-
-// Runs pass.run(place) on every thread of a call.
-template <class Pass>
-void run_on_threads(Pass& pass, int threads, std::ptrdiff_t rows, Arena& arena) {
-  struct Shared {
-    Pass& pass;
-    std::ptrdiff_t rows;
-    Barriers barriers;
-  };
-  auto* const of_team =
-      static_cast<Barrier*>(arena.take(static_cast<std::size_t>(threads) * sizeof(Barrier)));
-  for (int i = 0; i < threads; ++i) of_team[i] = Barrier{};
-  Shared shared{pass, rows, {Barrier{}, of_team}};
-  const auto body = [](void* context, int thread, int count) {
-    auto& the = *static_cast<Shared*>(context);
-    the.pass.run(Place(thread, count, the.rows, &the.barriers));
-  };
-  parallel(threads, body, &shared);
-}
 
 // The sizes of a call and how the scratch of one of its cells is laid out.
 template <class T>
@@ -296,13 +278,6 @@ class ForwardPass {
   const std::ptrdiff_t scratch_size_;
   T* const scratch_;  // for each thread: a row's own scratch, then its dropout factors
 };
-
-template <class Rows>
-void sequence_forward(const RecurrentCall& call, const ForwardResults& results) {
-  Arena arena;
-  ForwardPass<Rows> pass(call, results, arena);
-  run_on_threads(pass, call.threads, call.schedule.rows, arena);
-}
 
 }  // namespace SKETCHRNN_LEVEL
 }  // namespace sketchrnn

@@ -312,12 +312,5 @@ class BackwardPass {
   T* const sums_;  // the norms' gradients, for each thread
 };
 
-template <class Rows>
-void sequence_backward(const RecurrentCall& call, const BackwardCall& back) {
-  Arena arena;
-  BackwardPass<Rows> pass(call, back, arena);
-  run_on_threads(pass, call.threads, call.schedule.rows, arena);
-}
-
 }  // namespace SKETCHRNN_LEVEL
 }  // namespace sketchrnn

@@ -27,6 +27,7 @@ class HyperLSTMCell(RecurrentCell):
 
     weights_type = ops.HyperLSTMWeights
     op = ops.hyper_lstm
+    bidirectional_op = ops.hyper_lstm_bidirectional
     magenta_state_order = (0, 2, 1, 3)
 
     def __init__(

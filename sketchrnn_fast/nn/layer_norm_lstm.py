@@ -20,6 +20,7 @@ class LayerNormLSTMCell(RecurrentCell):
 
     weights_type = ops.LayerNormLSTMWeights
     op = ops.layer_norm_lstm
+    bidirectional_op = ops.layer_norm_lstm_bidirectional
     magenta_state_order = (0, 1)
 
     def __init__(

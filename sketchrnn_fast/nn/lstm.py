@@ -20,6 +20,7 @@ class LSTMCell(RecurrentCell):
 
     weights_type = ops.LSTMWeights
     op = ops.lstm
+    bidirectional_op = ops.lstm_bidirectional
     magenta_state_order = (1, 0)
 
     def __init__(

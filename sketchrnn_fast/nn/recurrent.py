@@ -32,6 +32,7 @@ class RecurrentCell(nn.Module):
 
     weights_type: ClassVar[type[Any]]
     op: ClassVar[Callable[..., tuple[Tensor, State]]]
+    bidirectional_op: ClassVar[Callable[..., list[tuple[Tensor, State]]]]
     # The parts of the op's state in the order in which Magenta lays them side by side.
     magenta_state_order: ClassVar[tuple[int, ...]]
 
@@ -76,6 +77,11 @@ class RecurrentCell(nn.Module):
         """Draw new weights as the original does, from torch's generator."""
         raise NotImplementedError
 
+    def options(self, reverse: bool, row_offset: int) -> Options:
+        """The op's options; no dropout outside training."""
+        keep_prob = self.recurrent_keep_prob if self.training else 1.0
+        return Options(reverse, self.forget_bias, keep_prob, row_offset)
+
     def sequence(
         self,
         x: Tensor,
@@ -88,10 +94,9 @@ class RecurrentCell(nn.Module):
         row_offset: int = 0,
     ) -> tuple[Tensor, State]:
         """Run the cell over x [T, B, X]; gives hidden [T, B, N] and the final state."""
-        keep_prob = self.recurrent_keep_prob if self.training else 1.0
-        if keep_prob < 1.0 and seed is None:
+        options = self.options(reverse, row_offset)
+        if options.keep_prob < 1.0 and seed is None:
             seed = random_seed(x.device)
-        options = Options(reverse, self.forget_bias, keep_prob, row_offset)
         return type(self).op(
             x,
             self.weights,
@@ -275,23 +280,25 @@ class RecurrentLayer(nn.Module):
             if layer > 0:
                 x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
                 x = self._drop(x, seed, layer, row_offset)
-            outputs = []
-            for direction in range(self.directions):
-                index = layer * self.directions + direction
-                cell = self.cells[index]
-                assert isinstance(cell, RecurrentCell)
-                output, final = cell.sequence(
-                    x,
-                    None if state is None else tuple(part[index] for part in state),
-                    static=static,
-                    lengths=lengths,
-                    seed=None if seed is None else philox.branch(seed, index),
-                    reverse=direction == 1,
-                    row_offset=row_offset,
-                )
-                outputs.append(output)
-                finals.append(final)
+            first = layer * self.directions
+            indices = range(first, first + self.directions)
+            results = _run_directions(
+                [self._cell(index) for index in indices],
+                x,
+                None if state is None else [tuple(part[i] for part in state) for i in indices],
+                None if seed is None else [philox.branch(seed, index) for index in indices],
+                static=static,
+                lengths=lengths,
+                row_offset=row_offset,
+            )
+            outputs = [output for output, _ in results]
+            finals += [final for _, final in results]
         return outputs, tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
+
+    def _cell(self, index: int) -> RecurrentCell:
+        cell = self.cells[index]
+        assert isinstance(cell, RecurrentCell)
+        return cell
 
     def _drop(self, x: Tensor, seed: Tensor | None, layer: int, row_offset: int) -> Tensor:
         if not self.training or self.dropout == 0.0 or seed is None:
@@ -304,6 +311,43 @@ class RecurrentLayer(nn.Module):
             f"num_layers={self.num_layers}, batch_first={self.batch_first}, "
             f"dropout={self.dropout}, bidirectional={self.bidirectional}"
         )
+
+
+def _run_directions(
+    cells: list[RecurrentCell],
+    x: Tensor,
+    states: list[State] | None,
+    seeds: list[Tensor] | None,
+    *,
+    static: Tensor | None,
+    lengths: Tensor | None,
+    row_offset: int,
+) -> list[tuple[Tensor, State]]:
+    """Run one cell, or a second one backwards as well, over x [T, B, X]."""
+    options = [cell.options(i == 1, row_offset) for i, cell in enumerate(cells)]
+    if len(cells) == 2 and options[1] == options[0]._replace(reverse=True):
+        return type(cells[0]).bidirectional_op(
+            x,
+            tuple(cell.weights for cell in cells),
+            None if states is None else tuple(states),
+            static_input=static,
+            lengths=lengths,
+            seed=None if seeds is None else torch.cat(seeds),
+            options=options[0],
+        )
+    # Cells that were given different options after they had been made run one by one too.
+    return [
+        cell.sequence(
+            x,
+            None if states is None else states[i],
+            static=static,
+            lengths=lengths,
+            seed=None if seeds is None else seeds[i],
+            reverse=i == 1,
+            row_offset=row_offset,
+        )
+        for i, cell in enumerate(cells)
+    ]
 
 
 def random_seed(device: torch.device) -> Tensor:

@@ -2,9 +2,9 @@
 
 from sketchrnn_fast.ops.backends import BackendError, backend
 from sketchrnn_fast.ops.decoder_weights import DecoderWeights
-from sketchrnn_fast.ops.hyper_lstm import hyper_lstm
-from sketchrnn_fast.ops.layer_norm_lstm import layer_norm_lstm
-from sketchrnn_fast.ops.lstm import lstm
+from sketchrnn_fast.ops.hyper_lstm import hyper_lstm, hyper_lstm_bidirectional
+from sketchrnn_fast.ops.layer_norm_lstm import layer_norm_lstm, layer_norm_lstm_bidirectional
+from sketchrnn_fast.ops.lstm import lstm, lstm_bidirectional
 from sketchrnn_fast.ops.mixture_density import mixture_density
 from sketchrnn_fast.ops.sampler import Drawings, Point, Sampler
 from sketchrnn_fast.ops.sampler_native import NativeEngine
@@ -29,7 +29,10 @@ __all__ = [
     "Temperature",
     "backend",
     "hyper_lstm",
+    "hyper_lstm_bidirectional",
     "layer_norm_lstm",
+    "layer_norm_lstm_bidirectional",
     "lstm",
+    "lstm_bidirectional",
     "mixture_density",
 ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from sketchrnn_fast.ops import native
-from sketchrnn_fast.ops.recurrent import RecurrentOp, reference_implementation
+from sketchrnn_fast.ops.recurrent import RecurrentOp
+from sketchrnn_fast.ops.recurrent_call import reference_implementation
 from sketchrnn_fast.reference import hyper_lstm as reference
 from sketchrnn_fast.reference.hyper_lstm import HyperLSTMWeights, HyperState
 from sketchrnn_fast.reference.lstm import Options
@@ -72,3 +73,6 @@ def hyper_lstm(
     """
     hidden, (h, c, h_hyper, c_hyper) = OP(x, weights, state, static_input, lengths, seed, options)
     return hidden, (h, c, h_hyper, c_hyper)
+
+
+hyper_lstm_bidirectional = OP.bidirectional

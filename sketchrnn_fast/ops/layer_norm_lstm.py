@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from sketchrnn_fast.ops import native
-from sketchrnn_fast.ops.recurrent import RecurrentOp, reference_implementation
+from sketchrnn_fast.ops.recurrent import RecurrentOp
+from sketchrnn_fast.ops.recurrent_call import reference_implementation
 from sketchrnn_fast.reference import layer_norm_lstm as reference
 from sketchrnn_fast.reference.layer_norm_lstm import LayerNormLSTMWeights
 from sketchrnn_fast.reference.lstm import Options
@@ -52,3 +53,6 @@ def layer_norm_lstm(
     """
     hidden, (h, c) = OP(x, weights, state, static_input, lengths, seed, options)
     return hidden, (h, c)
+
+
+layer_norm_lstm_bidirectional = OP.bidirectional

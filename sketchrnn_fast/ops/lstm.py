@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from sketchrnn_fast.ops import native
-from sketchrnn_fast.ops.recurrent import RecurrentOp, reference_implementation
+from sketchrnn_fast.ops.recurrent import RecurrentOp
+from sketchrnn_fast.ops.recurrent_call import reference_implementation
 from sketchrnn_fast.reference import lstm as reference
 from sketchrnn_fast.reference.lstm import LSTMWeights, Options
 
@@ -64,3 +65,6 @@ def lstm(
     """
     hidden, (h, c) = OP(x, weights, state, static_input, lengths, seed, options)
     return hidden, (h, c)
+
+
+lstm_bidirectional = OP.bidirectional

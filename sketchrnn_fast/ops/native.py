@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sketchrnn_fast.ops import backends
-from sketchrnn_fast.ops.recurrent import Call, Implementation
+from sketchrnn_fast.ops.recurrent_call import Call, Implementation, ResultGradients, Results
 from sketchrnn_fast.reference.sequence import compute_dtype
 
 try:
@@ -57,43 +57,71 @@ def register(op: str, weights_type: type[Any]) -> None:
         )
         return (call.x.shape[0] * call.x.shape[1] * of_entry,)
 
-    def forward(call: Call, save: bool) -> tuple[Tensor, Sequence[Tensor], Tensor]:
-        wide = _widened(call)
-        T, B, _ = wide.x.shape
-        dtype = wide.x.dtype
-        hidden = empty((T, B, wide.weights[1].shape[0]), dtype)
-        final = [torch.empty_like(part) for part in wide.state]
-        saved = empty(saved_shape(call), dtype) if save else None
-        _native.recurrent_forward(op, _arguments(wide), hidden, final, saved)
-        # The parts of a state take turns: a hidden one, in x's dtype, and a cell state.
-        final[::2] = [part.to(call.x.dtype) for part in final[::2]]
-        return hidden.to(call.x.dtype), final, wide.x.new_empty(0) if saved is None else saved
+    def forward(calls: Sequence[Call], save: bool) -> list[Results]:
+        wide = [_widened(call) for call in calls]
+        results = [empty_results(call, save) for call in wide]
+        native_results = [_native.RecurrentResults(*of_one) for of_one in results]
+        arguments = [_arguments(call) for call in wide]
+        _native.recurrent_forward(op, arguments, native_results, torch.get_num_threads())
+        return [
+            Results(
+                hidden.to(call.x.dtype),
+                # The parts of a state take turns: a hidden one, in x's dtype, and a cell state.
+                [part if i % 2 else part.to(call.x.dtype) for i, part in enumerate(final)],
+                call.x.new_empty(0, dtype=hidden.dtype) if saved is None else saved,
+            )
+            for call, (hidden, final, saved) in zip(calls, results, strict=True)
+        ]
+
+    def empty_results(call: Call, save: bool) -> tuple[Tensor, list[Tensor], Tensor | None]:
+        T, B, _ = call.x.shape
+        dtype = call.x.dtype
+        hidden = empty((T, B, call.weights[1].shape[0]), dtype)
+        final = [torch.empty_like(part) for part in call.state]
+        return hidden, final, empty(saved_shape(call), dtype) if save else None
 
     def backward(
-        grad_hidden: Tensor | None,
-        grad_state: Sequence[Tensor],
-        hidden: Tensor,
-        saved: Tensor,
-        call: Call,
+        calls: Sequence[Call],
+        results: Sequence[Results],
+        grads: Sequence[ResultGradients],
         grad_x_wanted: bool,
-    ) -> Sequence[Tensor]:
-        wide = _widened(call)
-        dtype = wide.x.dtype
-        grad_x = empty(wide.x.shape, dtype) if grad_x_wanted else None
-        static = None if wide.static_input is None else torch.empty_like(wide.static_input)
-        weights = [torch.empty_like(weight) for weight in wide.weights]
-        state = [torch.empty_like(part) for part in wide.state]
+    ) -> list[list[Tensor]]:
+        wide = [_widened(call) for call in calls]
+        dtype = wide[0].x.dtype
+        found = [empty_gradients(call, grad_x_wanted) for call in wide]
         _native.recurrent_backward(
             op,
-            _arguments(wide),
-            None if grad_hidden is None else grad_hidden.to(dtype),
-            [grad.to(dtype) for grad in grad_state],
-            hidden.to(dtype),
-            saved,
-            _native.RecurrentGradients(grad_x, static, weights, state),
+            [_arguments(call) for call in wide],
+            [_native.RecurrentResults(hidden.to(dtype), [], saved) for hidden, _, saved in results],
+            [
+                _native.RecurrentResults(
+                    None if hidden is None else hidden.to(dtype),
+                    [grad.to(dtype) for grad in final],
+                    None,
+                )
+                for hidden, final in grads
+            ],
+            [_native.RecurrentGradients(*of_one) for of_one in found],
+            torch.get_num_threads(),
         )
-        first = wide.x.new_empty(0) if grad_x is None else grad_x
-        return [first, *([] if static is None else [static]), *weights, *state]
+        return [
+            [
+                call.x.new_empty(0) if grad_x is None else grad_x,
+                *([] if static is None else [static]),
+                *(*weights, *state),
+            ]
+            for call, (grad_x, static, weights, state) in zip(wide, found, strict=True)
+        ]
+
+    def empty_gradients(
+        call: Call, grad_x_wanted: bool
+    ) -> tuple[Tensor | None, Tensor | None, list[Tensor], list[Tensor]]:
+        return (
+            empty(call.x.shape, call.x.dtype) if grad_x_wanted else None,
+            None if call.static_input is None else torch.empty_like(call.static_input),
+            [torch.empty_like(weight) for weight in call.weights],
+            [torch.empty_like(part) for part in call.state],
+        )
 
     backends.register(op, "native", Implementation(forward, backward, saved_shape))
 
@@ -123,5 +151,4 @@ def _arguments(call: Call) -> _native.RecurrentArguments:
         call.forget_bias,
         call.keep_prob,
         call.row_offset,
-        torch.get_num_threads(),
     )

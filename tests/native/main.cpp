@@ -39,6 +39,7 @@ void test_all(int cases) {
   run("", "threads", [] {
     test_parallel();
     test_barrier();
+    test_thread_shares();
     test_sorted_rows();
   });
   require(usable_level(0) != nullptr, "the CPU has a level");

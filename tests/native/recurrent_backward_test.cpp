@@ -1,5 +1,7 @@
 // Backward passes: the derivative of the forward pass, whole, and the same in every run.
 
+#include <utility>
+
 #include "recurrent_case.h"
 #include "tests.h"
 
@@ -113,6 +115,23 @@ void writes_every_element(const Case& the, const Inputs<T>& inputs, const Parame
   }
 }
 
+// Each direction has the bits that it has alone on as many threads.
+template <class T>
+void both_directions_equal_each_alone(const Case& the, const Inputs<T>& inputs,
+                                      const Results<T>& results, const ResultGradients<T>& grads) {
+  const Case turned = the.turned();
+  const std::vector<Inputs<T>> both{inputs, make_inputs<T>(turned)};
+  const std::vector<Results<T>> of_both{results, run_forward(turned, both[1], 1)};
+  for (const auto& [threads, others] : {std::pair(1, 1), {1, 2}, {2, 2}}) {
+    const std::vector<Parameters<T>> found =
+        run_both_backward(the, both, of_both, grads, threads, others);
+    require_same(found[0], run_backward(the, both[0], of_both[0], grads, threads), the,
+                 "another direction beside it");
+    require_same(found[1], run_backward(turned, both[1], of_both[1], grads, others), turned,
+                 "another direction beside it");
+  }
+}
+
 template <class T>
 Parameters<T> test_case(const Case& the) {
   const Inputs<T> inputs = make_inputs<T>(the);
@@ -127,6 +146,7 @@ Parameters<T> test_case(const Case& the) {
     require_same(first, second, the, "a second run with " + with);
     require_close(first, found, the, with);
   }
+  both_directions_equal_each_alone(the, inputs, results, grads);
   Parameters<T> no_x = run_backward(the, inputs, results, grads, 2, {false, true});
   no_x.x = found.x;
   require_same(no_x, run_backward(the, inputs, results, grads, 2), the, "leaving out x");

@@ -45,8 +45,9 @@ class Call {
  public:
   Call(const Case& the, const Inputs<T>& inputs, int threads)
       : rows_(inputs.lengths.empty() ? nullptr : inputs.lengths.data(), inputs.sizes.T,
-              inputs.sizes.B, the.reverse) {
-    const Sizes& s = inputs.sizes;
+              inputs.sizes.B, the.reverse),
+        sizes_(inputs.sizes) {
+    const Sizes& s = sizes_;
     call_.schedule = rows_.schedule();
     call_.input = s.X;
     call_.static_input = s.S;
@@ -68,12 +69,14 @@ class Call {
   }
 
   const RecurrentCall& get() const { return call_; }
+  const Sizes& sizes() const { return sizes_; }
   std::ptrdiff_t saved_size(const Case& the, std::ptrdiff_t entries) const {
     return the.kernels().saved_size({entries, call_.units, call_.hyper_units, call_.embedding});
   }
 
  private:
   SortedRows rows_;
+  Sizes sizes_;
   RecurrentCall call_{};
 };
 
@@ -127,6 +130,13 @@ std::string Case::name() const {
   add("E", sizes.E);
   return text + (lengths ? " lengths" : "") + (reverse ? " reverse" : "") +
          (dropout ? " dropout" : "");
+}
+
+Case Case::turned() const {
+  Case other = *this;
+  other.reverse = !reverse;
+  other.seed += 10;
+  return other;
 }
 
 const RecurrentKernels& Case::kernels() const {
@@ -238,39 +248,48 @@ ResultGradients<T> make_result_gradients(const Case& the) {
   return grads;
 }
 
+namespace {
+
 template <class T>
-Results<T> run_forward(const Case& the, const Inputs<T>& inputs, int threads, bool save) {
-  const Sizes& s = inputs.sizes;
-  const Call<T> call(the, inputs, threads);
+Results<T> room_for(const Case& the, const Call<T>& call, bool save) {
+  const Sizes& s = call.sizes();
   Results<T> results{};
-  ForwardResults to{};
   results.hidden = Tensor<T>(s.T * s.B * s.N);
-  to.hidden = results.hidden.data();
   for (const std::ptrdiff_t width : state_widths(the.op, s)) {
     results.final_state.emplace_back(s.B * width);
-  }
-  for (std::size_t i = 0; i < results.final_state.size(); ++i) {
-    to.final_state[i] = results.final_state[i].data();
   }
   if (save) {
     results.saved = Tensor<T>(call.saved_size(the, s.T * s.B));
     results.saved_size = call.saved_size(the, call.get().schedule.entries());
-    to.saved = results.saved.data();
   }
-  the.kernels().forward[kType<T>](call.get(), to);
   return results;
 }
 
 template <class T>
-Parameters<T> run_backward(const Case& the, const Inputs<T>& inputs, const Results<T>& results,
-                           const ResultGradients<T>& grads, int threads, Wanted wanted) {
-  const Call<T> call(the, inputs, threads);
+ForwardResults places_in(Results<T>& results, bool save) {
+  ForwardResults to{};
+  to.hidden = results.hidden.data();
+  for (std::size_t i = 0; i < results.final_state.size(); ++i) {
+    to.final_state[i] = results.final_state[i].data();
+  }
+  if (save) to.saved = results.saved.data();
+  return to;
+}
+
+template <class T>
+Parameters<T> room_for_gradients(const Inputs<T>& inputs) {
+  Parameters<T> grads = inputs.parameters;
+  for (Tensor<T>* tensor : grads.all()) tensor->fill(std::numeric_limits<T>::quiet_NaN());
+  return grads;
+}
+
+template <class T>
+BackwardCall backward_call(const Inputs<T>& inputs, const Results<T>& results,
+                           const ResultGradients<T>& grads, Wanted wanted, Parameters<T>& to) {
   BackwardCall back{};
   if (wanted.grad_hidden) back.grad_hidden = grads.hidden.data();
   back.hidden = results.hidden.data();
   back.saved = results.saved.data();
-  Parameters<T> to = inputs.parameters;
-  for (Tensor<T>* tensor : to.all()) tensor->fill(std::numeric_limits<T>::quiet_NaN());
   if (wanted.grad_x) back.grad_x = to.x.data();
   if (inputs.sizes.S > 0) back.grad_static = to.static_input.data();
   for (std::size_t i = 0; i < to.weights.size(); ++i) back.grad_weights[i] = to.weights[i].data();
@@ -278,18 +297,68 @@ Parameters<T> run_backward(const Case& the, const Inputs<T>& inputs, const Resul
     back.grad_state[i] = grads.final_state[i].data();
     back.grad_initial[i] = to.state[i].data();
   }
-  the.kernels().backward[kType<T>](call.get(), back);
+  return back;
+}
+
+}  // namespace
+
+template <class T>
+Results<T> run_forward(const Case& the, const Inputs<T>& inputs, int threads, bool save) {
+  const Call<T> call(the, inputs, threads);
+  Results<T> results = room_for(the, call, save);
+  const ForwardResults to = places_in(results, save);
+  the.kernels().forward[kType<T>](&call.get(), &to, 1);
+  return results;
+}
+
+template <class T>
+Parameters<T> run_backward(const Case& the, const Inputs<T>& inputs, const Results<T>& results,
+                           const ResultGradients<T>& grads, int threads, Wanted wanted) {
+  const Call<T> call(the, inputs, threads);
+  Parameters<T> to = room_for_gradients(inputs);
+  const BackwardCall back = backward_call(inputs, results, grads, wanted, to);
+  the.kernels().backward[kType<T>](&call.get(), &back, 1);
   return to;
 }
 
-#define INSTANTIATE(T)                                                                  \
-  template struct Parameters<T>;                                                        \
-  template struct Inputs<T>;                                                            \
-  template Inputs<T> make_inputs(const Case&);                                          \
-  template ResultGradients<T> make_result_gradients(const Case&);                       \
-  template Results<T> run_forward(const Case&, const Inputs<T>&, int, bool);            \
-  template Parameters<T> run_backward(const Case&, const Inputs<T>&, const Results<T>&, \
-                                      const ResultGradients<T>&, int, Wanted);
+template <class T>
+std::vector<Results<T>> run_both_forward(const Case& the, const std::vector<Inputs<T>>& inputs,
+                                         int threads, int others) {
+  const Call<T> one(the, inputs[0], threads), two(the.turned(), inputs[1], others);
+  std::vector<Results<T>> results{room_for(the, one, true), room_for(the, two, true)};
+  const RecurrentCall calls[] = {one.get(), two.get()};
+  const ForwardResults to[] = {places_in(results[0], true), places_in(results[1], true)};
+  the.kernels().forward[kType<T>](calls, to, 2);
+  return results;
+}
+
+template <class T>
+std::vector<Parameters<T>> run_both_backward(const Case& the, const std::vector<Inputs<T>>& inputs,
+                                             const std::vector<Results<T>>& results,
+                                             const ResultGradients<T>& grads, int threads,
+                                             int others) {
+  const Call<T> one(the, inputs[0], threads), two(the.turned(), inputs[1], others);
+  std::vector<Parameters<T>> to{room_for_gradients(inputs[0]), room_for_gradients(inputs[1])};
+  const RecurrentCall calls[] = {one.get(), two.get()};
+  const BackwardCall backs[] = {backward_call(inputs[0], results[0], grads, {}, to[0]),
+                                backward_call(inputs[1], results[1], grads, {}, to[1])};
+  the.kernels().backward[kType<T>](calls, backs, 2);
+  return to;
+}
+
+#define INSTANTIATE(T)                                                                          \
+  template struct Parameters<T>;                                                                \
+  template struct Inputs<T>;                                                                    \
+  template Inputs<T> make_inputs(const Case&);                                                  \
+  template ResultGradients<T> make_result_gradients(const Case&);                               \
+  template Results<T> run_forward(const Case&, const Inputs<T>&, int, bool);                    \
+  template Parameters<T> run_backward(const Case&, const Inputs<T>&, const Results<T>&,         \
+                                      const ResultGradients<T>&, int, Wanted);                  \
+  template std::vector<Results<T>> run_both_forward(const Case&, const std::vector<Inputs<T>>&, \
+                                                    int, int);                                  \
+  template std::vector<Parameters<T>> run_both_backward(                                        \
+      const Case&, const std::vector<Inputs<T>>&, const std::vector<Results<T>>&,               \
+      const ResultGradients<T>&, int, int);
 INSTANTIATE(float)
 INSTANTIATE(double)
 

@@ -27,6 +27,7 @@ struct Case {
 
   std::string name() const;
   const RecurrentKernels& kernels() const;
+  Case turned() const;  // the other direction, with other values
 };
 
 // Odd sizes in many combinations, the same for every level; past those, sizes that need several
@@ -89,6 +90,17 @@ struct Wanted {
 template <class T>
 Parameters<T> run_backward(const Case& the, const Inputs<T>& inputs, const Results<T>& results,
                            const ResultGradients<T>& grads, int threads, Wanted wanted = {});
+
+// A case and its `turned` one side by side, on `threads` and on `others`; inputs and results are of
+// both, the gradients of the results the same.
+template <class T>
+std::vector<Results<T>> run_both_forward(const Case& the, const std::vector<Inputs<T>>& inputs,
+                                         int threads, int others);
+template <class T>
+std::vector<Parameters<T>> run_both_backward(const Case& the, const std::vector<Inputs<T>>& inputs,
+                                             const std::vector<Results<T>>& results,
+                                             const ResultGradients<T>& grads, int threads,
+                                             int others);
 
 // The op as its definition reads, with plain loops: hidden and the final state.
 Results<double> run_reference(const Case& the, const Inputs<double>& inputs);

@@ -1,5 +1,7 @@
 // Forward passes: right, whole, and the same bits however the work is shared out.
 
+#include <utility>
+
 #include "recurrent_case.h"
 #include "tests.h"
 
@@ -84,6 +86,23 @@ void a_part_equals_its_rows(const Case& the, const Inputs<T>& inputs, const Resu
 }
 
 template <class T>
+void both_directions_equal_each_alone(const Case& the, const Inputs<T>& inputs,
+                                      const Results<T>& results) {
+  const std::vector<Inputs<T>> both{inputs, make_inputs<T>(the.turned())};
+  const Results<T> turned = run_forward(the.turned(), both[1], 1);
+  for (const auto& [threads, others] : {std::pair(1, 1), {1, 2}, {2, 2}, {3, 1}}) {
+    const std::vector<Results<T>> found = run_both_forward(the, both, threads, others);
+    const std::string claim = the.name() + " " + type_name<T>() + " side by side on " +
+                              std::to_string(threads) + " and " + std::to_string(others) +
+                              " threads";
+    require_same(found[0], results, claim);
+    require_same(found[1], turned, claim);
+    require(same_bits(found[0].saved, results.saved), claim + ": what is saved differs");
+    require(same_bits(found[1].saved, turned.saved), claim + ": what is saved differs");
+  }
+}
+
+template <class T>
 void test_case(const Case& the, const Results<double>& expected) {
   const Inputs<T> inputs = make_inputs<T>(the);
   const Results<T> results = run_forward(the, inputs, 1);
@@ -97,6 +116,7 @@ void test_case(const Case& the, const Results<double>& expected) {
     require_same(others, results, claim);
     require(same_bits(others.saved, results.saved), claim + ": what is saved differs");
   }
+  both_directions_equal_each_alone(the, inputs, results);
   const std::ptrdiff_t B = inputs.sizes.B;
   const std::ptrdiff_t alone = B < 5 ? B : 5, stride = alone > 0 ? B / alone : 0;
   for (std::ptrdiff_t i = 0; i < alone; ++i) {

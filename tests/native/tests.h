@@ -10,6 +10,7 @@ namespace testing {
 void test_memory();
 void test_barrier();
 void test_parallel();
+void test_thread_shares();
 void test_sorted_rows();
 
 // `cases`: how many cases are drawn for each op.

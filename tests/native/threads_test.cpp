@@ -2,10 +2,12 @@
 
 #include "cpu/threads.h"
 
+#include <utility>
 #include <vector>
 
 #include "check.h"
 #include "cpu/schedule.h"
+#include "cpu/thread_shares.h"
 #include "tests.h"
 
 namespace sketchrnn {
@@ -60,6 +62,35 @@ void test_parallel() {
               "parallel calls each of " + std::to_string(count) + " threads once");
     }
   }
+}
+
+void test_thread_shares() {
+  // Whether two calls of T steps, B rows and 64 units run side by side, and how many threads each
+  // of them has.
+  const auto share = [](std::ptrdiff_t T, std::ptrdiff_t B, int threads) {
+    const SortedRows sorted(nullptr, T, B, false);
+    RecurrentCall calls[2]{};
+    for (RecurrentCall& call : calls) {
+      call.schedule = sorted.schedule();
+      call.units = 64;
+    }
+    const bool side_by_side = share_threads(calls, 2, threads);
+    require(calls[0].threads == calls[1].threads, "equal calls have equally many threads");
+    return std::pair(side_by_side, calls[0].threads);
+  };
+  require(share(250, 1, 1) == std::pair(false, 1), "one thread takes one call after another");
+  require(share(250, 1, 2) == std::pair(true, 1), "two small calls run side by side");
+  require(share(250, 100, 4) == std::pair(true, 2), "each call has half of the threads");
+  require(share(250, 1, 8) == std::pair(true, 1), "a small call has the threads that it can use");
+  require(share(250, 16, 7) == std::pair(false, 4), "uneven halves must be all that is of use");
+  require(share(250, 8, 7) == std::pair(true, 2), "the smaller half may be all that is of use");
+  require(share(10, 1, 2) == std::pair(false, 1), "a tiny call wakes no second thread");
+
+  RecurrentCall one{};
+  const SortedRows sorted(nullptr, 250, 16, false);
+  one.schedule = sorted.schedule();
+  one.units = 64;
+  require(!share_threads(&one, 1, 4) && one.threads == 4, "one call has all threads");
 }
 
 void test_sorted_rows() {
