@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -44,7 +45,7 @@ MODEL = ModelConfig()
 POINTS = 250
 SKETCHES, EAGER_BATCH = 1000, 100
 MEAN_LENGTH = 125
-REPEATS, REPEATS_OF_MANY = 15, 5
+REPEATS, REPEATS_OF_MANY = 15, 3
 CHECKED_POINTS = 20
 EAGER, ORIGINAL = "eager PyTorch", "the original under TensorFlow"
 STATIC_BATCHES = "ours, batches until their last sketch ends"
@@ -90,7 +91,7 @@ def run(
 
 def random_model(cell: str, sizes: ModelConfig) -> SketchRNN:
     """A decoder with initial weights and noise, so that none of them is idle."""
-    config = sizes.replace(dec_model=cell, enc_model="lstm", enc_rnn_size=1)
+    config = dataclasses.replace(sizes, dec_model=cell, enc_model="lstm", enc_rnn_size=1)
     model = SketchRNN(config).eval()
     with torch.no_grad():
         for parameter in model.decoder.parameters():
@@ -189,7 +190,7 @@ def drawn_models(sketches: Path | None, sizes: ModelConfig) -> list[Drawn]:
         models.append(Drawn(name, trained, trained.config.max_seq_len))
     published = sheep.shared() / "data" / "pretrained_js" / "bear.gen.json"
     if published.is_file():
-        bear = sketch_rnn_js.read(published).eval()
+        bear = sketch_rnn_js.read_decoder(published).eval()
         models.append(Drawn("published bear", bear, bear.config.max_seq_len))
     for cell in CELLS if sketches is None else ("lstm", "hyper"):
         model = with_end_logit(random_model(cell, sizes), end_logit(1.0 / MEAN_LENGTH))

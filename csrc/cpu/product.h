@@ -199,17 +199,21 @@ struct Product {
   std::ptrdiff_t result_stride;
   std::ptrdiff_t result_block_stride = kPanel<T>;  // from one panel's columns to the next's
 
-  // Makes the columns of panels first_panel … end_panel - 1.
-  void run(std::ptrdiff_t rows, std::ptrdiff_t first_panel, std::ptrdiff_t end_panel) const {
+  // Makes the columns of panels first_panel … end_panel - 1, the last ones first if `backwards`: a
+  // reader that turns round each time finds in the cache what it read last.
+  void run(std::ptrdiff_t rows, std::ptrdiff_t first_panel, std::ptrdiff_t end_panel,
+           bool backwards = false) const {
     if (rows == 0) return;
     const int at_once = rows <= kTileRows ? panels_of_tile(static_cast<int>(rows)) : 1;
-    for (std::ptrdiff_t panel = first_panel; panel < end_panel;) {
-      const bool wide = at_once > 1 && panel + at_once <= end_panel;
+    for (std::ptrdiff_t done = 0, all = end_panel - first_panel; done < all;) {
+      int panels = at_once;
+      while (panels > all - done) panels /= 2;
+      const std::ptrdiff_t panel = backwards ? end_panel - done - panels : first_panel + done;
       each_tile(rows, [&](std::ptrdiff_t first, int count) {
-        const One one{*this, first, panel, wide};
+        const One one{*this, first, panel, panels};
         with_rows<kTileRows>(count, one);
       });
-      panel += wide ? at_once : 1;
+      done += panels;
     }
   }
 
@@ -217,13 +221,15 @@ struct Product {
   struct One {
     const Product& product;
     std::ptrdiff_t first, panel;
-    bool wide;
+    int panels;  // at once
 
     template <int kRows>
     SKETCHRNN_INLINE void run() const {
-      constexpr int kWide = panels_of_tile(kRows);
-      if (kWide > 1 && wide) {
-        call<kRows, kWide>();
+      constexpr int kMost = panels_of_tile(kRows);
+      if (kMost >= 4 && panels == 4) {
+        call<kRows, 4 <= kMost ? 4 : 1>();
+      } else if (kMost >= 2 && panels == 2) {
+        call<kRows, 2 <= kMost ? 2 : 1>();
       } else {
         call<kRows, 1>();
       }

@@ -18,7 +18,8 @@ namespace SKETCHRNN_LEVEL {
 struct Member {
   int index, count;
   Barrier* barrier;
-  float* scratch;  // its own
+  float* scratch;          // its own
+  bool backwards = false;  // every other step goes through the panels backwards (product.h)
 
   Range mine(std::ptrdiff_t n) const { return part_of(n, index, count); }
   void meet() const { barrier->wait(count); }
@@ -109,10 +110,11 @@ class Linear {
   const P* data() const { return data_; }
 
   void run(const float* left, std::ptrdiff_t left_stride, const Start<float>& start,
-           const RowBlock& result, std::ptrdiff_t rows, Range panels) const {
+           const RowBlock& result, std::ptrdiff_t rows, Range panels,
+           bool backwards = false) const {
     const Product<float, P> product{row_major(left, left_stride, depth_), packed(data_, depth_),
                                     start, result.data, result.width};
-    product.run(rows, panels.begin, panels.end);
+    product.run(rows, panels.begin, panels.end, backwards);
   }
 
  private:
@@ -218,7 +220,7 @@ class PlainCell {
     const Start<float> start = layout_.S > 0 ? Start<float>{slots.starts.data, slots.starts.width}
                                              : Start<float>{start_, 0};
     gates_.run(slots.inputs.data, slots.inputs.width, start, slots.gates, rows,
-               member.mine(gates_.panels()));
+               member.mine(gates_.panels()), member.backwards);
     member.meet();
     member.each_of_mine(rows, [&](std::ptrdiff_t slot) {
       const ForwardRow<float> row{slots.gates.row(slot), layout_.wide, nullptr,
@@ -362,12 +364,12 @@ class HyperCell {
 
   void step(const Member& member, const Slots& slots, std::ptrdiff_t rows) const {
     by_h_.run(slots.inputs.data, slots.inputs.width, {nullptr, 0}, slots.h_products, rows,
-              member.mine(by_h_.panels()));
+              member.mine(by_h_.panels()), member.backwards);
     const Start<float> hyper_start =
         layout_.S > 0 ? Start<float>{slots.hyper_starts.data, slots.hyper_starts.width}
                       : Start<float>{nullptr, 0};
     hyper_gates_.run(slots.inputs.data, slots.inputs.width, hyper_start, slots.hyper_gates, rows,
-                     member.mine(hyper_gates_.panels()));
+                     member.mine(hyper_gates_.panels()), member.backwards);
     member.meet();
     member.each_of_mine(rows, [&](std::ptrdiff_t slot) {
       const ForwardRow<float> row{slots.hyper_gates.row(slot), layout_.hyper.wide, nullptr,

@@ -142,9 +142,10 @@ class DrawingOf final : public Drawing {
     const int groups = threads / members < teams ? threads / members : teams;
     const int group = thread / members;
     if (group >= groups) return;
-    const Member member{thread % members, members, &barriers_[group], scratch_.row(thread)};
+    Member member{thread % members, members, &barriers_[group], scratch_.row(thread)};
     for (int team = group; team < teams; team += groups) {
       for (std::int64_t k = 0; k < steps && step(member, teams_[team]); ++k) {
+        member.backwards = !member.backwards;
       }
     }
   }
@@ -161,7 +162,7 @@ class DrawingOf final : public Drawing {
     decoder_.cell.step(member, team.rows, rows);
     const RowBlock& hidden = decoder_.cell.hidden(team.rows);
     decoder_.head.run(hidden.data, hidden.width, {decoder_.head_bias, 0}, team.parameters, rows,
-                      member.mine(decoder_.head.panels()));
+                      member.mine(decoder_.head.panels()), member.backwards);
     member.meet();
     member.each_of_mine(rows, [&](std::ptrdiff_t slot) { take_step(team, slot); });
     member.meet();

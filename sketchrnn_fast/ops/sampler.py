@@ -28,7 +28,7 @@ OP = "sampler"
 STORAGES = ("float32", "bfloat16")
 
 # Steps between two looks at whether the caller has cancelled.
-_STEPS_AT_A_TIME = 16
+_STEPS_AT_A_TIME = 64
 
 
 class Drawings(NamedTuple):
