@@ -215,7 +215,7 @@ class ForwardPass {
                          const Start<T>& from) {
       const Product<T> product{row_major(left, input_stride, depth), right, from, gates,
                                stride * width};
-      product.run(place.rows(schedule_.active[t]), columns.begin, columns.end);
+      product.run(place.rows(schedule_.active[t]), columns.begin, columns.end, t % 2 != 0);
     };
     if (layout_.weights_as_they_lie()) {
       run(inputs, N, as_it_lies(weight(Rows::kWeightHh), 4 * N), start);

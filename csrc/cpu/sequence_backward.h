@@ -201,7 +201,7 @@ class BackwardPass {
                              grad_hidden_ + place.team * state_width_,
                              stride * state_width_};
     const Range columns = place.mine_of_team(hidden_panels_ + input_panels_);
-    product.run(place.rows(active), columns.begin, columns.end);
+    product.run(place.rows(active), columns.begin, columns.end, t % 2 != 0);
     place.meet_team();
     if (back_.grad_x != nullptr) store_grad_x(place, t);
   }
