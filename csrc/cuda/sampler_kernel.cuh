@@ -1,0 +1,575 @@
+// The sampler for GPUs: one cooperative launch draws a whole list of sketches.
+//
+// The decoder's units are split over the blocks: a block makes the four gates of its units for all
+// slots, and some columns of the head. A slot holds a sketch under way; when it ends, the next
+// waiting sketch takes its place. What a block makes and others need goes through the workspace in
+// device memory; between making and reading stands a grid barrier (barriers.cuh). A round:
+//
+//   products   r = h W_hh for the own units' gates, and the own head columns of h W + b
+//     -- kParamsMade
+//   draws      every block draws the same strokes from the same parameters, so that all know
+//              them, and which sketches have ended, without another barrier; block 0 writes them
+//   gates      a = r + z W_z + bias + x W_x for the own units
+//              lstm: c and h at once
+//              layer_norm: moments of the own units' gates
+//     -- kGateMomentsMade
+//              norm, c and σ(o), moments of the own units' c
+//     -- kHiddenMade; every block makes h = tanh(LN(c)) σ(o) where it needs it, in the products
+//
+// A hyper decoder runs the same steps for its hyper cell first, whose hidden state ĥ gives the
+// codes ĥ Z + z, split over the blocks, and these the factors of the main cell's gates:
+// a = (code^x A^x)(z W_z + x W_x) + (code^h A^h) r + code^b B + bias. The equations are those of
+// sketchrnn_fast/reference.
+//
+// The h of a new sketch is tanh(z W + b), made when it takes its slot; its first round makes the
+// products of that h and no stroke, and its input is then the start token.
+//
+// The recurrent weights are read from shared memory where they fit (kResident), else from L2. Every
+// sum has a fixed order that depends on the number of blocks, and on nothing else of the launch: so
+// a drawing does not depend on the other sketches, nor on the number of slots.
+//
+// Memory that is written during the launch must be read by plain loads, never through the
+// read-only path: the barriers order them.
+
+#pragma once
+
+#include "core/mixture.h"
+#include "cuda/barriers.cuh"
+#include "cuda/reduction.cuh"
+#include "cuda/sampler_call.h"
+#include "cuda/storage.cuh"
+
+namespace sketchrnn {
+namespace cuda {
+
+constexpr int kSlotMoments = kGates + 1;  // of the gates, then of c
+
+__device__ inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+
+__device__ inline bool is_finite(float x) { return x - x == 0.0f; }
+
+// Columns of a product: quads of weights, and where the sums of slot 0 go.
+template <class W>
+struct Columns {
+  const W* quad;
+  int depth;
+  float* target;
+  int target_stride;  // between slots
+  const float* bias;  // [4], or null
+};
+
+template <class W, bool kResident>
+class Sampler {
+ public:
+  __device__ Sampler(const SamplerCall& of, unsigned char* shared_memory)
+      : call(of),
+        shared(shared_memory),
+        thread(static_cast<int>(threadIdx.x)),
+        threads(static_cast<int>(blockDim.x)),
+        block(static_cast<int>(blockIdx.x)),
+        blocks(static_cast<int>(gridDim.x)) {}
+
+  __device__ void run() {
+    if (kResident) load_weights();
+    if (thread < call.slots) slot(thread) = {-1, -1, 0.0f, 0.0f, 0, 1};
+    while (refill()) {
+      make_gates();
+      meet_grid<Barrier::kHiddenMade>();
+      make_products();
+      meet_grid<Barrier::kParamsMade>();
+      draw();
+    }
+  }
+
+ private:
+  const SamplerCall& call;
+  unsigned char* const shared;
+  const int thread, threads, block, blocks;
+  int next = 0;  // the first sketch that waits
+
+  template <class T>
+  __device__ T* at(int offset) const {
+    return reinterpret_cast<T*>(shared + offset);
+  }
+  __device__ Slot& slot(int s) const { return at<Slot>(call.shared_slots)[s]; }
+  __device__ float* stage() const { return at<float>(call.shared_stage); }
+  __device__ int lane() const { return thread % kWarp; }
+  __device__ int warp() const { return thread / kWarp; }
+  __device__ int warps() const { return threads / kWarp; }
+
+  __device__ int first(int n) const { return first_of(block, blocks, n); }
+  __device__ int own(int n) const { return first_of(block + 1, blocks, n) - first(n); }
+  __device__ bool taken(int s) const { return slot(s).sketch >= 0; }
+  __device__ bool fresh(int s) const { return taken(s) && slot(s).t < 0; }
+  __device__ bool stepping(int s) const { return taken(s) && slot(s).t >= 0; }
+
+  // The place of own unit u of a slot.
+  __device__ static int share(const CellCall& cell, int s, int u) {
+    return s * cell.shared.most_own + u;
+  }
+  __device__ float* gates(const CellCall& cell, int s, int u) const {
+    return at<float>(cell.shared.gates) + share(cell, s, u) * kGates;
+  }
+  __device__ float* statics(const CellCall& cell, int s, int u) const {
+    return at<float>(cell.shared.statics) + share(cell, s, u) * kGates;
+  }
+  __device__ float& own_cell(const CellCall& cell, int s, int u) const {
+    return at<float>(cell.shared.cell)[share(cell, s, u)];
+  }
+  __device__ Normaliser& normaliser(const CellCall& cell, int s, int which) const {
+    return at<Normaliser>(cell.shared.normalisers)[s * kSlotMoments + which];
+  }
+  __device__ Moments* moments(const CellCall& cell, int s, int which) const {
+    return cell.moments + static_cast<std::size_t>(s * kSlotMoments + which) * blocks;
+  }
+
+  // ---- Weights ----
+
+  // Quad q of a matrix of this depth.
+  __device__ static const W* quad_of(const void* quads, int q, int depth) {
+    return static_cast<const W*>(quads) + static_cast<std::size_t>(q) * depth * kQuad;
+  }
+
+  // The own units' recurrent weights and the own head columns, as they are, into shared memory.
+  __device__ void load_weights() {
+    const int N = call.main.units;
+    const int units = own(N), head = own(call.head_quads);
+    W* const to = at<W>(call.shared_weights);
+    copy_quads(to, quad_of(call.main.recurrent, first(N), N), units * N);
+    copy_quads(to + units * N * kQuad, quad_of(call.head, first(call.head_quads), N), head * N);
+  }
+
+  __device__ void copy_quads(W* to, const W* from, int rows) {
+    struct alignas(sizeof(W) * kQuad) Row {
+      W value[kQuad];
+    };
+    for (int i = thread; i < rows; i += threads) {
+      reinterpret_cast<Row*>(to)[i] = reinterpret_cast<const Row*>(from)[i];
+    }
+  }
+
+  __device__ const W* recurrent_quad(int unit) const {
+    const int N = call.main.units;
+    if (kResident) return at<const W>(call.shared_weights) + unit * N * kQuad;
+    return quad_of(call.main.recurrent, first(N) + unit, N);
+  }
+
+  __device__ const W* head_quad(int quad) const {
+    const int N = call.main.units;
+    if (kResident) return at<const W>(call.shared_weights) + (own(N) + quad) * N * kQuad;
+    return quad_of(call.head, first(call.head_quads) + quad, N);
+  }
+
+  // ---- Slots ----
+
+  // Gives waiting sketches to the freed slots, in order; false when no sketch is under way.
+  __device__ bool refill() {
+    const bool mine = thread < call.slots && slot(thread).freed != 0;
+    if (!any_of_block<Barrier::kDrawn>(mine)) return true;
+    int before = 0, all = 0;
+    for (int s = 0; s < call.slots; ++s) {
+      if (s < thread) before += slot(s).freed;
+      all += slot(s).freed;
+    }
+    const int sketch = next + before;
+    if (mine) {
+      slot(thread).sketch = sketch < call.sketches.count ? sketch : -1;
+      slot(thread).t = -1;
+    }
+    next += all;
+    const bool any = any_of_block<Barrier::kRefilled>(thread < call.slots && taken(thread));
+    if (!any) return false;
+    enter(call.main, call.cell != Cell::kHyper);
+    if (call.cell == Cell::kHyper) enter(call.hyper, true);
+    return true;
+  }
+
+  // New sketches: z W_z, with the bias where the gates take it as it is, and the state before the
+  // first step; a warp each of the own units.
+  __device__ void enter(const CellCall& cell, bool with_bias) {
+    constexpr int kColumns = 8;  // four gates, h, c and two of zeros
+    const int units = own(cell.units), Z = call.z_size;
+    for (int item = warp(); item < call.slots * units; item += warps()) {
+      const int s = item / units, u = item % units, unit = first(cell.units) + u;
+      if (!fresh(s)) continue;
+      float sums[kColumns] = {};
+      if (Z > 0) {
+        const float* const z = call.sketches.z + static_cast<std::size_t>(slot(s).sketch) * Z;
+        const W* const w_z = quad_of(cell.static_input, unit, Z);
+        const W* const w_start = quad_of(cell.start, unit, Z);
+        for (int k = lane(); k < Z; k += kWarp) {
+          const Quad to_gates = load_quad(w_z + k * kQuad),
+                     to_state = load_quad(w_start + k * kQuad);
+#pragma unroll
+          for (int j = 0; j < kQuad; ++j) {
+            sums[j] = fmaf(z[k], to_gates.value[j], sums[j]);
+            sums[kQuad + j] = fmaf(z[k], to_state.value[j], sums[kQuad + j]);
+          }
+        }
+      }
+      const float sum = scattered_sum(sums, lane());
+      const int column = value_of_lane<kColumns>(lane());
+      if (lane() >= kColumns) continue;
+      if (column < kQuad) {
+        statics(cell, s, u)[column] = sum + (with_bias ? cell.bias[unit * kQuad + column] : 0.0f);
+      } else {
+        const int part = column - kQuad;
+        const float state = Z > 0 ? tanhf(sum + cell.start_bias[unit * kQuad + part]) : 0.0f;
+        if (part == 0) cell.hidden[s * cell.units + unit] = state;
+        if (part == 1) own_cell(cell, s, u) = state;
+      }
+    }
+  }
+
+  // ---- Gates ----
+
+  __device__ void make_gates() {
+    if (call.cell == Cell::kLstm) {
+      each_own(call.main, [&](int s, int u, int unit) { lstm_step(s, u, unit); });
+    } else if (call.cell == Cell::kLayerNorm) {
+      each_own(call.main, [&](int s, int u, int unit) { add_inputs(call.main, s, u, unit); });
+      layer_norm_step<Barrier::kGateMomentsMade>(call.main);
+    } else {
+      each_own(call.hyper, [&](int s, int u, int unit) { add_inputs(call.hyper, s, u, unit); });
+      layer_norm_step<Barrier::kHyperGateMomentsMade>(call.hyper);
+      meet_grid<Barrier::kHyperHiddenMade>();
+      make_codes();
+      meet_grid<Barrier::kCodesMade>();
+      each_own(call.main, [&](int s, int u, int unit) { scale_gates(s, u, unit); });
+      layer_norm_step<Barrier::kGateMomentsMade>(call.main);
+    }
+  }
+
+  // Calls a function for the own units of every slot whose sketch takes a step; a thread each.
+  template <class Function>
+  __device__ void each_own(const CellCall& cell, Function function) {
+    const int units = own(cell.units);
+    for (int item = thread; item < call.slots * units; item += threads) {
+      const int s = item / units, u = item % units;
+      if (stepping(s)) function(s, u, first(cell.units) + u);
+    }
+  }
+
+  // z W_z + x W_x of an own unit's four gates, x being (dx, dy, one of three pen columns).
+  __device__ Quad input_products(const CellCall& cell, int s, int u, int unit) const {
+    const W* const weights = quad_of(cell.input, unit, kStrokeInputs);
+    const Slot& at_slot = slot(s);
+    const Quad x = load_quad(weights), y = load_quad(weights + kQuad);
+    const Quad pen = load_quad(weights + (2 + at_slot.pen) * kQuad);
+    const float* const fixed = statics(cell, s, u);
+    Quad sum;
+#pragma unroll
+    for (int g = 0; g < kGates; ++g) {
+      const float moved = fmaf(at_slot.y, y.value[g], at_slot.x * x.value[g]) + pen.value[g];
+      sum.value[g] = fixed[g] + moved;
+    }
+    return sum;
+  }
+
+  __device__ void add_inputs(const CellCall& cell, int s, int u, int unit) {
+    const Quad inputs = input_products(cell, s, u, unit);
+    float* const own_gates = gates(cell, s, u);
+#pragma unroll
+    for (int g = 0; g < kGates; ++g) own_gates[g] += inputs.value[g];
+  }
+
+  __device__ void lstm_step(int s, int u, int unit) {
+    add_inputs(call.main, s, u, unit);
+    const float* const a = gates(call.main, s, u);
+    float& c = own_cell(call.main, s, u);
+    c = c * sigmoid(a[2] + call.forget_bias) + sigmoid(a[0]) * tanhf(a[1]);
+    call.main.hidden[s * call.main.units + unit] = tanhf(c) * sigmoid(a[3]);
+  }
+
+  // From the own units' gates before their norm to c, σ(o) and the moments of c.
+  template <Barrier kMomentsMade>
+  __device__ void layer_norm_step(const CellCall& cell) {
+    const int units = own(cell.units);
+    meet_block<Barrier::kGatesMade>();
+    for (int item = thread; item < call.slots * kGates; item += threads) {
+      const int s = item / kGates, g = item % kGates;
+      if (stepping(s)) {
+        moments(cell, s, g)[block] = moments_of(gates(cell, s, 0) + g, units, kGates);
+      }
+    }
+    meet_grid<kMomentsMade>();
+    join_all(cell, 0, kGates);
+    meet_block<Barrier::kGatesJoined>();
+    each_own(cell, [&](int s, int u, int unit) { normalised_step(cell, s, u, unit); });
+    meet_block<Barrier::kCellMade>();
+    for (int s = thread; s < call.slots; s += threads) {
+      if (stepping(s)) {
+        moments(cell, s, kGates)[block] = moments_of(&own_cell(cell, s, 0), units, 1);
+      }
+    }
+  }
+
+  // The moments `begin` to `end` of every slot over all blocks; whole warps take part.
+  __device__ void join_all(const CellCall& cell, int begin, int end) {
+    constexpr int kAtOnce = kWarp / kJoinLanes;
+    const int each = end - begin, all = call.slots * each;
+    for (int base = warp() * kAtOnce; base < all; base += warps() * kAtOnce) {
+      const int item = base + lane() / kJoinLanes, member = lane() % kJoinLanes;
+      const int s = item < all ? item / each : 0, which = begin + item % each;
+      const bool present = item < all && stepping(s);
+      const Normaliser joined =
+          join_moments(moments(cell, s, which), blocks, cell.units, member, present);
+      if (present && member == 0) normaliser(cell, s, which) = joined;
+    }
+  }
+
+  __device__ void normalised_step(const CellCall& cell, int s, int u, int unit) {
+    const float* const own_gates = gates(cell, s, u);
+    const float* const gamma = cell.all_gamma + unit * kGates;
+    const float* const beta = cell.all_beta + unit * kGates;
+    Quad a;
+#pragma unroll
+    for (int g = 0; g < kGates; ++g) {
+      const Normaliser norm = normaliser(cell, s, g);
+      a.value[g] = fmaf(gamma[g], (own_gates[g] - norm.mean) * norm.rstd, beta[g]);
+    }
+    float& c = own_cell(cell, s, u);
+    c = c * sigmoid(a.value[2] + call.forget_bias) + sigmoid(a.value[0]) * tanhf(a.value[1]);
+    const int place = s * cell.units + unit;
+    cell.cell[place] = c;
+    cell.output_gate[place] = sigmoid(a.value[3]);
+  }
+
+  // ---- The hyper cell's hold on the main cell ----
+
+  __device__ void make_codes() {
+    join_all(call.hyper, kGates, kSlotMoments);
+    const int H = call.hyper.units, quads = own(call.code_quads);
+    const int first_quad = first(call.code_quads);
+    meet_block<Barrier::kCellJoined>();
+    each_stage([&](int s, float* row) { stage_hidden(call.hyper, s, row); }, H, quads,
+               [&](int q) {
+                 const int quad = first_quad + q;
+                 return Columns<W>{quad_of(call.codes, quad, H), H, call.code_values + quad * kQuad,
+                                   call.code_width, call.code_bias + quad * kQuad};
+               });
+  }
+
+  // Σ_e code[e] A[e, unit] for one use and the four gates.
+  __device__ Quad project(int use, int s, int unit) const {
+    const int E = call.hyper_embedding, width = call.code_width / (kUses * kGates);
+    const W* const projection = quad_of(call.projections, use * call.main.units + unit, E);
+    const float* const codes = call.code_values + s * call.code_width + use * kGates * width;
+    Quad sum{};
+    for (int e = 0; e < E; ++e) {
+      const Quad weights = load_quad(projection + e * kQuad);
+#pragma unroll
+      for (int g = 0; g < kGates; ++g) {
+        sum.value[g] = fmaf(codes[g * width + e], weights.value[g], sum.value[g]);
+      }
+    }
+    return sum;
+  }
+
+  __device__ void scale_gates(int s, int u, int unit) {
+    const Quad inputs = input_products(call.main, s, u, unit);
+    const Quad of_x = project(0, s, unit), of_h = project(1, s, unit), shift = project(2, s, unit);
+    float* const a = gates(call.main, s, u);
+#pragma unroll
+    for (int g = 0; g < kGates; ++g) {
+      a[g] = fmaf(of_x.value[g], inputs.value[g], of_h.value[g] * a[g]) + shift.value[g] +
+             call.main.bias[unit * kGates + g];
+    }
+  }
+
+  // ---- Products ----
+
+  __device__ void make_products() {
+    const bool normalised = call.cell != Cell::kLstm, hyper = call.cell == Cell::kHyper;
+    if (normalised) {
+      join_all(call.main, kGates, kSlotMoments);
+      meet_block<Barrier::kCellJoined>();
+    }
+    const int N = call.main.units;
+    const int units = own(N), head = own(call.head_quads), first_head = first(call.head_quads);
+    const int hyper_units = hyper ? own(call.hyper.units) : 0;
+    const auto columns = [&](int q) {
+      if (q < units) {
+        return Columns<W>{recurrent_quad(q), N, gates(call.main, 0, q),
+                          call.main.shared.most_own * kGates, nullptr};
+      }
+      q -= units;
+      if (q < head) {
+        const int column = (first_head + q) * kQuad;
+        return Columns<W>{head_quad(q), N, call.params + column, call.param_width,
+                          call.head_bias + column};
+      }
+      q -= head;
+      return Columns<W>{
+          quad_of(call.hyper.recurrent, first(call.hyper.units) + q, call.hyper.depth),
+          call.hyper.depth, gates(call.hyper, 0, q), call.hyper.shared.most_own * kGates, nullptr};
+    };
+    const int depth = hyper ? call.hyper.depth : N;
+    each_stage(
+        [&](int s, float* row) {
+          stage_hidden(call.main, s, row);
+          if (hyper) stage_hidden(call.hyper, s, row + N);
+        },
+        depth, units + head + hyper_units, columns);
+  }
+
+  // Stages rows of all slots, as many as fit at once, and multiplies them by the columns.
+  template <class Stage, class ColumnsOf>
+  __device__ void each_stage(Stage stage_row, int depth, int quads, ColumnsOf columns_of) {
+    for (int begin = 0; begin < call.slots; begin += call.stage_rows) {
+      const int rows = min(call.stage_rows, call.slots - begin);
+      if (begin > 0) meet_block<Barrier::kStageRead>();
+      for (int r = 0; r < rows; ++r) stage_row(begin + r, stage() + r * depth);
+      meet_block<Barrier::kHiddenStaged>();
+      const int tiles = (rows + kTileRows - 1) / kTileRows;
+      for (int item = warp(); item < quads * tiles; item += warps()) {
+        const int row = item / quads * kTileRows;
+        const Columns<W> columns = columns_of(item % quads);
+        const float* const from = stage() + row * depth;
+        if (call.slots == 1) {
+          multiply<1>(columns, from, depth, begin, 1);
+        } else {
+          multiply<kTileRows>(columns, from, depth, begin + row, min(rows - row, kTileRows));
+        }
+      }
+    }
+  }
+
+  // The hidden state of a slot, by all threads; zeros where there is no sketch.
+  __device__ void stage_hidden(const CellCall& cell, int s, float* row) {
+    const float* const hidden = cell.hidden + s * cell.units;
+    const float* const c = cell.cell + s * cell.units;
+    const float* const output_gate = cell.output_gate + s * cell.units;
+    const bool held = taken(s), as_it_is = call.cell == Cell::kLstm || slot(s).t < 0;
+    const Normaliser norm = held && !as_it_is ? normaliser(cell, s, kGates) : Normaliser{};
+    for (int k = thread; k < cell.units; k += threads) {
+      if (!held) {
+        row[k] = 0.0f;
+      } else if (as_it_is) {
+        row[k] = hidden[k];
+      } else {
+        const float standard = (c[k] - norm.mean) * norm.rstd;
+        row[k] = tanhf(fmaf(cell.c_gamma[k], standard, cell.c_beta[k])) * output_gate[k];
+      }
+    }
+  }
+
+  // Staged rows times one quad of columns, by a warp whose lanes split the depth.
+  template <int kRows>
+  __device__ void multiply(const Columns<W>& columns, const float* rows, int stride, int first_slot,
+                           int count) {
+    float sums[kRows * kQuad] = {};
+    for (int k = lane(); k < columns.depth; k += kWarp) {
+      const Quad weights = load_quad(columns.quad + k * kQuad);
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+        const float h = rows[min(r, count - 1) * stride + k];
+#pragma unroll
+        for (int j = 0; j < kQuad; ++j) {
+          sums[r * kQuad + j] = fmaf(h, weights.value[j], sums[r * kQuad + j]);
+        }
+      }
+    }
+    const float sum = scattered_sum(sums, lane());
+    const int value = value_of_lane<kRows * kQuad>(lane());
+    const int r = value / kQuad, j = value % kQuad;
+    if (lane() < kRows * kQuad && r < count) {
+      const float bias = columns.bias == nullptr ? 0.0f : columns.bias[j];
+      columns.target[(first_slot + r) * columns.target_stride + j] = sum + bias;
+    }
+  }
+
+  // ---- Draws ----
+
+  __device__ void draw() {
+    const int stride = call.param_width + 1;  // odd: the threads' rows lie in different banks
+    for (int i = thread; i < call.slots * call.param_width; i += threads) {
+      stage()[i / call.param_width * stride + i % call.param_width] = call.params[i];
+    }
+    meet_block<Barrier::kParamsStaged>();
+    if (thread < call.slots) {
+      slot(thread).freed = 0;
+      if (taken(thread)) advance(slot(thread), stage() + thread * stride);
+    }
+  }
+
+  // From the parameters that step t gave to the input of step t + 1.
+  __device__ void advance(Slot& at_slot, const float* params) {
+    const Sketches& sketches = call.sketches;
+    const int t = at_slot.t;
+    if (t < 0) {  // the start token
+      at_slot.t = 0;
+      at_slot.x = at_slot.y = 0.0f;
+      at_slot.pen = 0;
+      return;
+    }
+    const Stroke stroke = stroke_of(at_slot.sketch, t, params);
+    if (stroke.pen < 0 || !is_finite(stroke.x) || !is_finite(stroke.y)) {
+      finish(at_slot, t, Outcome::kFailed);
+    } else if (stroke.pen == kEndState) {
+      finish(at_slot, t, Outcome::kEnded);
+    } else {
+      write_point(at_slot.sketch, t, stroke);
+      at_slot.t = t + 1;
+      at_slot.x = stroke.x;
+      at_slot.y = stroke.y;
+      at_slot.pen = stroke.pen;
+      if (t + 1 == sketches.limit) finish(at_slot, sketches.limit, Outcome::kLimit);
+    }
+  }
+
+  // Stroke t of a sketch: of its prefix, or drawn.
+  __device__ Stroke stroke_of(int sketch, int t, const float* params) const {
+    const Sketches& sketches = call.sketches;
+    if (sketches.prefix_offsets != nullptr) {
+      const std::int64_t begin = sketches.prefix_offsets[sketch];
+      if (t < sketches.prefix_offsets[sketch + 1] - begin) {
+        const float* const point = sketches.prefix + (begin + t) * 3;
+        return {point[0], point[1], point[2] != 0.0f ? 1 : 0};
+      }
+    }
+    return draw_stroke(params, call.mixtures, static_cast<std::uint64_t>(sketches.seeds[sketch]),
+                       static_cast<std::uint32_t>(t), sketches.temperature);
+  }
+
+  __device__ void write_point(int sketch, int t, const Stroke& stroke) {
+    if (block != 0) return;
+    const std::size_t place = static_cast<std::size_t>(sketch) * call.sketches.limit + t;
+    float* const point = call.sketches.points + place * 3;
+    point[0] = stroke.x;
+    point[1] = stroke.y;
+    point[2] = static_cast<float>(stroke.pen);
+  }
+
+  __device__ void finish(Slot& at_slot, int length, Outcome outcome) {
+    if (block == 0) {
+      call.sketches.lengths[at_slot.sketch] = length;
+      call.sketches.outcome[at_slot.sketch] = static_cast<std::uint8_t>(outcome);
+    }
+    at_slot.freed = 1;
+    at_slot.sketch = -1;
+  }
+};
+
+// Fills quads from a strided matrix, by all threads of the grid.
+template <class W>
+__device__ void pack(const PackJob& job, unsigned char* packed) {
+  const std::size_t all = static_cast<std::size_t>(job.quads) * job.depth * kQuad;
+  const std::size_t stride = static_cast<std::size_t>(gridDim.x) * blockDim.x;
+  for (std::size_t i = static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < all;
+       i += stride) {
+    const std::size_t j = i % kQuad, k = i / kQuad % job.depth, q = i / kQuad / job.depth;
+    const std::size_t across = q * job.quad_stride + j * job.column_stride;
+    const bool present = job.source != nullptr && across < job.extent;
+    const float value = present ? job.source[k * job.row_stride + across] : 0.0f;
+    const std::size_t place = (q * job.depth_of_all + job.first_depth + k) * kQuad + j;
+    if (job.as_float) {
+      store(reinterpret_cast<float*>(packed + job.target) + place, value);
+    } else {
+      store(reinterpret_cast<W*>(packed + job.target) + place, value);
+    }
+  }
+}
+
+}  // namespace cuda
+}  // namespace sketchrnn
