@@ -16,7 +16,6 @@ from numpy.typing import ArrayLike, NDArray
 #   value     one op's or the model's outputs, and states
 #   gradient  sums over rows and time of values, so that more rounding gathers
 #   hyper     outputs of a HyperLSTM, whose gates are products of products
-#   drawing   points of a sketch, where each step's rounding goes into all that follow
 TOLERANCES: dict[tuple[torch.dtype, str], float] = {
     (torch.float64, "value"): 1e-12,
     (torch.float64, "gradient"): 1e-11,
@@ -24,7 +23,6 @@ TOLERANCES: dict[tuple[torch.dtype, str], float] = {
     (torch.float32, "value"): 2e-6,
     (torch.float32, "gradient"): 1e-5,
     (torch.float32, "hyper"): 1e-5,
-    (torch.float32, "drawing"): 1e-4,
     # The inputs are exact in these dtypes and the arithmetic is float32: what remains is the
     # rounding of the stored output, half a unit in the last place (2⁻⁹ and 2⁻¹²), which the
     # gradient passes on.

@@ -27,24 +27,26 @@ __device__ inline int value_of_lane(int lane) {
 
 // Sums kValues numbers over a warp, each lane being left with one of the sums: at each level lanes
 // exchange halves, so that 32 sums cost 31 shuffles instead of 160. Lanes from kValues on repeat.
-template <int kValues>
-__device__ inline float scattered_sum(float (&values)[kValues], int lane) {
-  static_assert(kValues <= kWarp && (kValues & (kValues - 1)) == 0, "a lane keeps one sum");
-  int mask = 1;
-#pragma unroll
-  for (int half = kValues / 2; half > 0; half /= 2) {
-    const bool upper = (lane & mask) != 0;
-#pragma unroll
-    for (int i = 0; i < half; ++i) {
-      const float kept = upper ? values[i + half] : values[i];
-      const float given = upper ? values[i] : values[i + half];
-      values[i] = kept + __shfl_xor_sync(kAllLanes, given, mask);
+template <int kValues, int kMask = 1>
+__device__ inline float scattered_sum(float* values, int lane) {
+  static_assert(kValues * kMask <= kWarp && (kValues & (kValues - 1)) == 0, "a sum for a lane");
+  if constexpr (kValues == 1) {
+    float sum = values[0];
+    for (int mask = kMask; mask < kWarp; mask *= 2) {
+      sum += __shfl_xor_sync(kAllLanes, sum, mask);
     }
-    mask *= 2;
+    return sum;
+  } else {
+    constexpr int kHalf = kValues / 2;
+    const bool upper = (lane & kMask) != 0;
+#pragma unroll
+    for (int i = 0; i < kHalf; ++i) {
+      const float kept = upper ? values[i + kHalf] : values[i];
+      const float given = upper ? values[i] : values[i + kHalf];
+      values[i] = kept + __shfl_xor_sync(kAllLanes, given, kMask);
+    }
+    return scattered_sum<kHalf, 2 * kMask>(values, lane);
   }
-  float sum = values[0];
-  for (; mask < kWarp; mask *= 2) sum += __shfl_xor_sync(kAllLanes, sum, mask);
-  return sum;
 }
 
 // Moments of a few numbers `stride` apart.

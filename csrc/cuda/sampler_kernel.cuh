@@ -48,10 +48,10 @@ __device__ inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 
 __device__ inline bool is_finite(float x) { return x - x == 0.0f; }
 
-// Columns of a product: quads of weights, and where the sums of slot 0 go.
-template <class W>
+// A quad of columns of a product: which of what matrix, and where the sums of slot 0 go.
 struct Columns {
-  const W* quad;
+  const void* matrix;  // of quads, in the packed decoder
+  int quad;            // in it; where weights are resident, among those in shared memory
   int depth;
   float* target;
   int target_stride;  // between slots
@@ -93,6 +93,8 @@ class Sampler {
   }
   __device__ Slot& slot(int s) const { return at<Slot>(call.shared_slots)[s]; }
   __device__ float* stage() const { return at<float>(call.shared_stage); }
+  // Weights of a hyper decoder are never resident.
+  __device__ bool hyper() const { return !kResident && call.cell == Cell::kHyper; }
   __device__ int lane() const { return thread % kWarp; }
   __device__ int warp() const { return thread / kWarp; }
   __device__ int warps() const { return threads / kWarp; }
@@ -148,18 +150,6 @@ class Sampler {
     }
   }
 
-  __device__ const W* recurrent_quad(int unit) const {
-    const int N = call.main.units;
-    if (kResident) return at<const W>(call.shared_weights) + unit * N * kQuad;
-    return quad_of(call.main.recurrent, first(N) + unit, N);
-  }
-
-  __device__ const W* head_quad(int quad) const {
-    const int N = call.main.units;
-    if (kResident) return at<const W>(call.shared_weights) + (own(N) + quad) * N * kQuad;
-    return quad_of(call.head, first(call.head_quads) + quad, N);
-  }
-
   // ---- Slots ----
 
   // Gives waiting sketches to the freed slots, in order; false when no sketch is under way.
@@ -179,8 +169,8 @@ class Sampler {
     next += all;
     const bool any = any_of_block<Barrier::kRefilled>(thread < call.slots && taken(thread));
     if (!any) return false;
-    enter(call.main, call.cell != Cell::kHyper);
-    if (call.cell == Cell::kHyper) enter(call.hyper, true);
+    enter(call.main, !hyper());
+    if (hyper()) enter(call.hyper, true);
     return true;
   }
 
@@ -207,7 +197,7 @@ class Sampler {
           }
         }
       }
-      const float sum = scattered_sum(sums, lane());
+      const float sum = scattered_sum<kColumns>(sums, lane());
       const int column = value_of_lane<kColumns>(lane());
       if (lane() >= kColumns) continue;
       if (column < kQuad) {
@@ -226,7 +216,7 @@ class Sampler {
   __device__ void make_gates() {
     if (call.cell == Cell::kLstm) {
       each_own(call.main, [&](int s, int u, int unit) { lstm_step(s, u, unit); });
-    } else if (call.cell == Cell::kLayerNorm) {
+    } else if (!hyper()) {
       each_own(call.main, [&](int s, int u, int unit) { add_inputs(call.main, s, u, unit); });
       layer_norm_step<Barrier::kGateMomentsMade>(call.main);
     } else {
@@ -345,8 +335,12 @@ class Sampler {
     each_stage([&](int s, float* row) { stage_hidden(call.hyper, s, row); }, H, quads,
                [&](int q) {
                  const int quad = first_quad + q;
-                 return Columns<W>{quad_of(call.codes, quad, H), H, call.code_values + quad * kQuad,
-                                   call.code_width, call.code_bias + quad * kQuad};
+                 return Columns{call.codes,
+                                quad,
+                                H,
+                                call.code_values + quad * kQuad,
+                                call.code_width,
+                                call.code_bias + quad * kQuad};
                });
   }
 
@@ -380,35 +374,33 @@ class Sampler {
   // ---- Products ----
 
   __device__ void make_products() {
-    const bool normalised = call.cell != Cell::kLstm, hyper = call.cell == Cell::kHyper;
-    if (normalised) {
+    if (call.cell != Cell::kLstm) {
       join_all(call.main, kGates, kSlotMoments);
       meet_block<Barrier::kCellJoined>();
     }
     const int N = call.main.units;
     const int units = own(N), head = own(call.head_quads), first_head = first(call.head_quads);
-    const int hyper_units = hyper ? own(call.hyper.units) : 0;
+    const int hyper_units = hyper() ? own(call.hyper.units) : 0;
     const auto columns = [&](int q) {
       if (q < units) {
-        return Columns<W>{recurrent_quad(q), N, gates(call.main, 0, q),
-                          call.main.shared.most_own * kGates, nullptr};
+        return Columns{call.main.recurrent,    kResident ? q : first(N) + q,       N,
+                       gates(call.main, 0, q), call.main.shared.most_own * kGates, nullptr};
       }
-      q -= units;
-      if (q < head) {
-        const int column = (first_head + q) * kQuad;
-        return Columns<W>{head_quad(q), N, call.params + column, call.param_width,
-                          call.head_bias + column};
+      if (q < units + head) {
+        const int quad = first_head + q - units, column = quad * kQuad;
+        return Columns{call.head,        kResident ? q : quad,   N, call.params + column,
+                       call.param_width, call.head_bias + column};
       }
-      q -= head;
-      return Columns<W>{
-          quad_of(call.hyper.recurrent, first(call.hyper.units) + q, call.hyper.depth),
-          call.hyper.depth, gates(call.hyper, 0, q), call.hyper.shared.most_own * kGates, nullptr};
+      const int unit = q - units - head;
+      return Columns{
+          call.hyper.recurrent,       first(call.hyper.units) + unit,      call.hyper.depth,
+          gates(call.hyper, 0, unit), call.hyper.shared.most_own * kGates, nullptr};
     };
-    const int depth = hyper ? call.hyper.depth : N;
+    const int depth = hyper() ? call.hyper.depth : N;
     each_stage(
         [&](int s, float* row) {
           stage_hidden(call.main, s, row);
-          if (hyper) stage_hidden(call.hyper, s, row + N);
+          if (hyper()) stage_hidden(call.hyper, s, row + N);
         },
         depth, units + head + hyper_units, columns);
   }
@@ -424,7 +416,7 @@ class Sampler {
       const int tiles = (rows + kTileRows - 1) / kTileRows;
       for (int item = warp(); item < quads * tiles; item += warps()) {
         const int row = item / quads * kTileRows;
-        const Columns<W> columns = columns_of(item % quads);
+        const Columns columns = columns_of(item % quads);
         const float* const from = stage() + row * depth;
         if (call.slots == 1) {
           multiply<1>(columns, from, depth, begin, 1);
@@ -456,11 +448,15 @@ class Sampler {
 
   // Staged rows times one quad of columns, by a warp whose lanes split the depth.
   template <int kRows>
-  __device__ void multiply(const Columns<W>& columns, const float* rows, int stride, int first_slot,
+  __device__ void multiply(const Columns& columns, const float* rows, int stride, int first_slot,
                            int count) {
+    const int depth = columns.depth;
+    const W* const quad = kResident
+                              ? at<const W>(call.shared_weights) + columns.quad * depth * kQuad
+                              : quad_of(columns.matrix, columns.quad, depth);
     float sums[kRows * kQuad] = {};
-    for (int k = lane(); k < columns.depth; k += kWarp) {
-      const Quad weights = load_quad(columns.quad + k * kQuad);
+    for (int k = lane(); k < depth; k += kWarp) {
+      const Quad weights = load_quad(quad + k * kQuad);
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
         const float h = rows[min(r, count - 1) * stride + k];
@@ -470,7 +466,7 @@ class Sampler {
         }
       }
     }
-    const float sum = scattered_sum(sums, lane());
+    const float sum = scattered_sum<kRows * kQuad>(sums, lane());
     const int value = value_of_lane<kRows * kQuad>(lane());
     const int r = value / kQuad, j = value % kQuad;
     if (lane() < kRows * kQuad && r < count) {

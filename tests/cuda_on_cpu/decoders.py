@@ -1,4 +1,4 @@
-"""Random decoders, what the reference draws with them, and the CUDA sampler compiled for the CPU."""
+"""Random decoders, what the reference draws with them, and the CUDA sampler on the CPU."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def draw_by_reference(decoder: Decoder, request: Request) -> Drawn:
 class _Arguments(ctypes.Structure):
     """`DrawArguments` of draw.h."""
 
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         *((name, ctypes.c_int) for name in ("cell", "storage", "units", "hyper_units")),
         *((name, ctypes.c_int) for name in ("embedding", "z_size", "mixtures")),
         ("forget_bias", ctypes.c_float),
@@ -241,7 +241,12 @@ class Grid:
     threads: int = 64
     slots: int = 3
     stage_rows: int = 2
-    resident: bool = True
+    resident: bool = True  # must be false for a hyper decoder
+
+    @classmethod
+    def of(cls, cell: str, **choices: Any) -> Grid:
+        """With resident weights where the cell can have them."""
+        return cls(**{"resident": cell != "hyper", **choices})
 
 
 class SamplerOnCPU:

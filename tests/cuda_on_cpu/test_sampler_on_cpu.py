@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +12,6 @@ from cuda_on_cpu.decoders import (
     ENDED,
     FAILED,
     LIMIT,
-    STORAGES,
     Decoder,
     Drawn,
     Grid,
@@ -26,20 +25,26 @@ from tolerances import assert_close
 
 from sketchrnn_fast.reference.sampler import Temperature
 
+PLACES = [("lstm", True), ("lstm", False), ("layer_norm", True), ("layer_norm", False)]
+PLACES += [("hyper", False)]
+
 
 @pytest.fixture(scope="module")
 def sampler(tmp_path_factory: pytest.TempPathFactory) -> SamplerOnCPU:
     return SamplerOnCPU(tmp_path_factory.mktemp("cuda_on_cpu"))
 
 
-def assert_same_sketches(drawn: Drawn, expected: Drawn) -> None:
+def assert_same_sketches(drawn: Drawn, expected: Drawn, cell: str) -> None:
     assert drawn.lengths == expected.lengths
     assert drawn.outcomes == expected.outcomes
     for row in range(len(expected.lengths)):
         if expected.lengths[row] > 0:
-            what = f"sketch {row}"
-            assert_close(drawn.sketch(row), expected.sketch(row), torch.float32, "drawing", what)
-            np.testing.assert_array_equal(drawn.sketch(row)[:, 2], expected.sketch(row)[:, 2])
+            found, wanted = drawn.sketch(row), expected.sketch(row)
+            kind = "hyper" if cell == "hyper" else "value"
+            assert_close(found, wanted, torch.float32, kind, f"sketch {row}")
+            np.testing.assert_array_equal(found[:, 2], wanted[:, 2])
+        # What lies past the end is left alone.
+        assert np.isnan(drawn.points[row, drawn.lengths[row] :]).all()
 
 
 def assert_equal_bits(drawn: Drawn, expected: Drawn) -> None:
@@ -49,17 +54,123 @@ def assert_equal_bits(drawn: Drawn, expected: Drawn) -> None:
 
 def check(sampler: SamplerOnCPU, decoder: Decoder, request: Request, grid: Grid) -> Drawn:
     drawn = sampler.draw(decoder, request, grid)
-    assert_same_sketches(drawn, draw_by_reference(decoder, request))
+    assert_same_sketches(drawn, draw_by_reference(decoder, request), decoder.cell)
     return drawn
 
 
-@pytest.mark.parametrize("resident", [True, False], ids=["resident", "streamed"])
 @pytest.mark.parametrize("z_size", [0, 6], ids=["unconditional", "conditional"])
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(("cell", "resident"), PLACES)
 def test_it_draws_what_the_reference_draws(
     sampler: SamplerOnCPU, cell: str, z_size: int, resident: bool
 ) -> None:
     decoder = random_decoder(cell, z_size=z_size)
-    drawn = check(sampler, decoder, random_request(decoder, 7, 20), Grid(resident=resident))
-    assert {ENDED, LIMIT} >= set(drawn.outcomes)
-    assert ENDED in drawn.outcomes
+    request = random_request(decoder, 9, 20)
+    drawn = check(sampler, decoder, request, Grid(slots=4, stage_rows=3, resident=resident))
+    assert set(drawn.outcomes) == {ENDED, LIMIT}
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_greedy_takes_the_likeliest(sampler: SamplerOnCPU, cell: str) -> None:
+    decoder = random_decoder(cell)
+    check(sampler, decoder, random_request(decoder, 4, 12, Temperature(0.0)), Grid.of(cell))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_temperature_may_be_that_of_sketch_rnn_js(sampler: SamplerOnCPU, cell: str) -> None:
+    decoder = random_decoder(cell)
+    request = random_request(decoder, 4, 12, Temperature(0.4, "js"))
+    check(sampler, decoder, request, Grid.of(cell))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_prefixes_of_any_length_are_kept_and_drawn_on(sampler: SamplerOnCPU, cell: str) -> None:
+    decoder = random_decoder(cell)
+    request = random_request(decoder, 9, 7, prefixes=True)
+    drawn = check(sampler, decoder, request, Grid.of(cell))
+    for row, prefix in enumerate(request.prefixes or []):
+        assert drawn.lengths[row] >= len(prefix)
+        np.testing.assert_array_equal(drawn.points[row, : len(prefix)], prefix.numpy())
+
+
+# Some blocks without a hyper unit or a column of the head; one unit; one block; units of 33 lanes.
+@pytest.mark.parametrize(
+    ("units", "mixtures", "grid"),
+    [
+        (40, 2, Grid(blocks=2, threads=32, slots=9, stage_rows=9)),
+        (17, 1, Grid(blocks=13, threads=32)),
+        (1, 1, Grid(blocks=1, threads=64)),
+        (33, 3, Grid(blocks=1, threads=96, slots=1, stage_rows=1)),
+    ],
+)
+@pytest.mark.parametrize("cell", CELLS)
+def test_odd_sizes(sampler: SamplerOnCPU, cell: str, units: int, mixtures: int, grid: Grid) -> None:
+    decoder = random_decoder(cell, units=units, mixtures=mixtures)
+    grid = replace(grid, resident=cell != "hyper")
+    check(sampler, decoder, random_request(decoder, 9, 6), grid)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_sketch_depends_on_its_own_seed_and_z_only(sampler: SamplerOnCPU, cell: str) -> None:
+    """The same bits whatever else is drawn, in what order, in how many slots, from what memory."""
+    decoder = random_decoder(cell)
+    request = random_request(decoder, 7, 12, prefixes=True)
+    everything = sampler.draw(decoder, request, Grid.of(cell))
+    slots = [Grid.of(cell, slots=n, stage_rows=rows) for n, rows in ((1, 1), (2, 1), (7, 7))]
+    for grid in (*slots, Grid.of(cell, threads=96), Grid(resident=False)):
+        assert_equal_bits(sampler.draw(decoder, request, grid), everything)
+    order = [5, 2, 6]
+    some = sampler.draw(decoder, request.only(order), Grid.of(cell))
+    for row, of_all in enumerate(order):
+        assert some.lengths[row] == everything.lengths[of_all]
+        np.testing.assert_array_equal(some.points[row], everything.points[of_all])
+
+
+@pytest.mark.parametrize("storage", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
+@pytest.mark.parametrize(("cell", "resident"), PLACES)
+def test_narrow_storage_rounds_the_matrices_and_nothing_else(
+    sampler: SamplerOnCPU, cell: str, resident: bool, storage: torch.dtype
+) -> None:
+    decoder = random_decoder(cell)
+    request = random_request(decoder, 4, 12)
+    drawn = sampler.draw(decoder, request, Grid(resident=resident), storage)
+    assert_same_sketches(drawn, draw_by_reference(decoder.rounded(storage), request), cell)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_numbers_that_are_none_fail_that_sketch_only(sampler: SamplerOnCPU, cell: str) -> None:
+    decoder = random_decoder(cell)
+    request = random_request(decoder, 5, 8)
+    expected = sampler.draw(decoder, request, Grid.of(cell))
+    assert request.z is not None
+    request.z[2, 0] = float("nan")
+    drawn = sampler.draw(decoder, request, Grid.of(cell))
+    assert (drawn.lengths[2], drawn.outcomes[2]) == (0, FAILED)
+    for row in (0, 1, 3, 4):
+        np.testing.assert_array_equal(drawn.sketch(row), expected.sketch(row))
+
+
+def test_weights_that_are_no_numbers_fail_every_sketch(sampler: SamplerOnCPU) -> None:
+    for cell in CELLS:
+        decoder = random_decoder(cell)
+        decoder.weights.w_hh[3, 5] = float("nan")
+        drawn = sampler.draw(decoder, random_request(decoder, 5, 8), Grid.of(cell))
+        assert drawn.outcomes == [FAILED] * 5
+        assert max(drawn.lengths) <= 1
+
+
+def test_means_that_are_infinite_fail_at_their_step(sampler: SamplerOnCPU) -> None:
+    decoder = random_decoder("lstm", z_size=0)
+    decoder.head_bias[3 + decoder.mixtures :] = float("inf")
+    decoder.head_bias[2] = -1e9
+    request = random_request(decoder, 3, 8, prefixes=True)
+    drawn = sampler.draw(decoder, request, Grid())
+    assert drawn.outcomes == [FAILED] * 3
+    assert drawn.lengths == [0, 1, 2]
+
+
+@pytest.mark.parametrize("cell", ["lstm", "layer_norm"])
+def test_large_means_do_not_spoil_the_norms(sampler: SamplerOnCPU, cell: str) -> None:
+    """Gates far from zero, whose variance a sum of squares would lose."""
+    decoder = random_decoder(cell)
+    decoder.weights.w_xh[2] += 30.0  # the pen-down column
+    check(sampler, decoder, random_request(decoder, 3, 5), Grid.of(cell))
