@@ -27,6 +27,9 @@ namespace cuda_on_cpu {
 
 constexpr int kWarp = 32;
 
+// The barrier that a test leaves out, if it was built to.
+inline int skipped_barrier = -1;
+
 struct Index {
   unsigned x;
 };
