@@ -93,9 +93,9 @@ class Packer {
   }
 
   // [depth, 4 units] → quads of units.
-  std::size_t gates(const float* source, int units, int depth) {
-    const std::size_t at = begin(units, depth, false), stride = 4 * wide(units);
-    add(source, at, false, units, depth, stride, 1, wide(units), stride);
+  std::size_t gates(const float* source, int units, int depth, bool as_float) {
+    const std::size_t at = begin(units, depth, as_float), stride = 4 * wide(units);
+    add(source, at, as_float, units, depth, stride, 1, wide(units), stride);
     return at;
   }
 
@@ -125,12 +125,12 @@ class Packer {
       add(from.from_hyper, at.recurrent, false, units, from_hyper, gate_columns, 1, wide(units),
           gate_columns, depth, from_hidden);
     }
-    at.input = gates(from.input, units, kStrokeInputs);
+    at.input = gates(from.input, units, kStrokeInputs, false);
     if (Z > 0) {
       const std::size_t states = 2 * wide(sizes_.units) + 2 * wide(sizes_.hyper_units);
-      at.static_input = gates(from.static_input, units, Z);
-      at.start = begin(units, Z, false);
-      add(from.start, at.start, false, units, Z, states, 1, wide(units), 2 * wide(units));
+      at.static_input = gates(from.static_input, units, Z, true);
+      at.start = begin(units, Z, true);
+      add(from.start, at.start, true, units, Z, states, 1, wide(units), 2 * wide(units));
       at.start_bias = gate_row(from.start_bias, units, 2);
     }
     at.bias = gate_row(from.bias, units);

@@ -3,8 +3,9 @@
 // Packed matrices are made of quads. A quad [depth, 4] holds four columns of a matrix, interleaved,
 // so that one lane loads one row of it at once; a unit's quad holds its columns in the four gates
 // i, j, f, o. Quads of one matrix lie one after the other, so a range of units is one run of
-// memory, which a block copies into its shared memory as it is. Matrices are kept in the storage
-// type, vectors in float32.
+// memory, which a block copies into its shared memory as it is. The matrices of a step are kept in
+// the storage type; vectors, and the matrices used once a sketch (W_z and the initial state's), in
+// float32.
 
 #pragma once
 
@@ -54,8 +55,8 @@ struct DecoderSources {
 struct CellOffsets {
   std::size_t recurrent;     // quads [units, depth]: of h, and in a hyper cell of ĥ after it
   std::size_t input;         // quads [units, 5]
-  std::size_t static_input;  // quads [units, Z]
-  std::size_t start;         // quads [units, Z]: h, c and two columns of zeros
+  std::size_t static_input;  // quads [units, Z], float32
+  std::size_t start;         // quads [units, Z], float32: h, c and two columns of zeros
   std::size_t start_bias;    // [units, 4], likewise
   std::size_t bias;          // [units, 4]; zeros in a cell that has none
   std::size_t all_gamma;     // [units, 4]

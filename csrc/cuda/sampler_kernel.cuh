@@ -58,6 +58,12 @@ struct Columns {
   const float* bias;  // [4], or null
 };
 
+// Quad q of a matrix of this depth, kept in type T.
+template <class T>
+__device__ const T* quad_of(const void* quads, int q, int depth) {
+  return static_cast<const T*>(quads) + static_cast<std::size_t>(q) * depth * kQuad;
+}
+
 template <class W, bool kResident>
 class Sampler {
  public:
@@ -127,18 +133,13 @@ class Sampler {
 
   // ---- Weights ----
 
-  // Quad q of a matrix of this depth.
-  __device__ static const W* quad_of(const void* quads, int q, int depth) {
-    return static_cast<const W*>(quads) + static_cast<std::size_t>(q) * depth * kQuad;
-  }
-
   // The own units' recurrent weights and the own head columns, as they are, into shared memory.
   __device__ void load_weights() {
     const int N = call.main.units;
     const int units = own(N), head = own(call.head_quads);
     W* const to = at<W>(call.shared_weights);
-    copy_quads(to, quad_of(call.main.recurrent, first(N), N), units * N);
-    copy_quads(to + units * N * kQuad, quad_of(call.head, first(call.head_quads), N), head * N);
+    copy_quads(to, quad_of<W>(call.main.recurrent, first(N), N), units * N);
+    copy_quads(to + units * N * kQuad, quad_of<W>(call.head, first(call.head_quads), N), head * N);
   }
 
   __device__ void copy_quads(W* to, const W* from, int rows) {
@@ -185,8 +186,8 @@ class Sampler {
       float sums[kColumns] = {};
       if (Z > 0) {
         const float* const z = call.sketches.z + static_cast<std::size_t>(slot(s).sketch) * Z;
-        const W* const w_z = quad_of(cell.static_input, unit, Z);
-        const W* const w_start = quad_of(cell.start, unit, Z);
+        const float* const w_z = quad_of<float>(cell.static_input, unit, Z);
+        const float* const w_start = quad_of<float>(cell.start, unit, Z);
         for (int k = lane(); k < Z; k += kWarp) {
           const Quad to_gates = load_quad(w_z + k * kQuad),
                      to_state = load_quad(w_start + k * kQuad);
@@ -242,7 +243,7 @@ class Sampler {
 
   // z W_z + x W_x of an own unit's four gates, x being (dx, dy, one of three pen columns).
   __device__ Quad input_products(const CellCall& cell, int s, int u, int unit) const {
-    const W* const weights = quad_of(cell.input, unit, kStrokeInputs);
+    const W* const weights = quad_of<W>(cell.input, unit, kStrokeInputs);
     const Slot& at_slot = slot(s);
     const Quad x = load_quad(weights), y = load_quad(weights + kQuad);
     const Quad pen = load_quad(weights + (2 + at_slot.pen) * kQuad);
@@ -347,7 +348,7 @@ class Sampler {
   // Σ_e code[e] A[e, unit] for one use and the four gates.
   __device__ Quad project(int use, int s, int unit) const {
     const int E = call.hyper_embedding, width = call.code_width / (kUses * kGates);
-    const W* const projection = quad_of(call.projections, use * call.main.units + unit, E);
+    const W* const projection = quad_of<W>(call.projections, use * call.main.units + unit, E);
     const float* const codes = call.code_values + s * call.code_width + use * kGates * width;
     Quad sum{};
     for (int e = 0; e < E; ++e) {
@@ -453,7 +454,7 @@ class Sampler {
     const int depth = columns.depth;
     const W* const quad = kResident
                               ? at<const W>(call.shared_weights) + columns.quad * depth * kQuad
-                              : quad_of(columns.matrix, columns.quad, depth);
+                              : quad_of<W>(columns.matrix, columns.quad, depth);
     float sums[kRows * kQuad] = {};
     for (int k = lane(); k < depth; k += kWarp) {
       const Quad weights = load_quad(quad + k * kQuad);

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,19 +61,24 @@ class Decoder:
         return main + [self.hyper_units] * 2 if self.cell == "hyper" else main
 
     def rounded(self, storage: torch.dtype) -> Decoder:
-        """With its matrices as the storage type has them; vectors stay as they are."""
+        """With the matrices of a step as the storage type has them.
+
+        Vectors, and what is used once a sketch, stay as they are.
+        """
 
         def round_matrix(name: str, weight: Tensor) -> Tensor:
-            vector = weight.dim() == 1 or name.endswith("embedding_bias")
-            return weight if vector else weight.to(storage).float()
+            if weight.dim() == 1 or name.endswith("embedding_bias"):
+                return weight
+            rounded = weight.to(storage).float()
+            if name in ("w_xh", "hyper_w_xh"):
+                of_z = slice(INPUTS, INPUTS + self.z_size)
+                rounded[of_z] = weight[of_z]
+            return rounded
 
         weights = type(self.weights)(
             *(round_matrix(name, weight) for name, weight in self.weights._asdict().items())
         )
-        start = None if self.start is None else self.start.to(storage).float()
-        head = self.head.to(storage).float()
-        fields = {**self.__dict__, "weights": weights, "start": start, "head": head}
-        return Decoder(**fields)
+        return replace(self, weights=weights, head=self.head.to(storage).float())
 
 
 def random_decoder(
