@@ -150,7 +150,13 @@ py::dict build_report() {
   report["cxx_standard"] = "C++" + std::to_string(__cplusplus / 100 % 100);
   report["pybind11_version"] = SKETCHRNN_FAST_PYBIND11_VERSION;
   report["cuda_toolkit_version"] = text_or_none(SKETCHRNN_FAST_CUDA_TOOLKIT_VERSION);
-  report["cuda_kernels"] = py::list();  // the core has no CUDA source yet
+  py::list cuda_kernels, cuda_targets;
+#ifdef SKETCHRNN_FAST_CUDA_TARGETS
+  cuda_kernels.append("sampler");
+  cuda_targets = py::str(SKETCHRNN_FAST_CUDA_TARGETS).attr("split")();
+#endif
+  report["cuda_kernels"] = cuda_kernels;
+  report["cuda_targets"] = cuda_targets;
   return report;
 }
 
@@ -174,6 +180,9 @@ PYBIND11_MODULE(_native, module) {
   sketchrnn::bind_math(module);
   sketchrnn::bind_mixture_density(module);
   sketchrnn::bind_sampler(module);
+#ifdef SKETCHRNN_FAST_CUDA_TARGETS
+  sketchrnn::bind_cuda_sampler(module);
+#endif
 
   module.def("cpu_features", &cpu_features,
              "What the CPU offers and the operating system has enabled.");

@@ -11,5 +11,6 @@ void bind_memory(pybind11::module_& module);
 void bind_math(pybind11::module_& module);
 void bind_mixture_density(pybind11::module_& module);
 void bind_sampler(pybind11::module_& module);
+void bind_cuda_sampler(pybind11::module_& module);  // where the CUDA kernels are built
 
 }  // namespace sketchrnn

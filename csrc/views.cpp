@@ -21,6 +21,25 @@ const char* name_of(Scalar scalar) {
   return "another type";
 }
 
+std::string device_type(const py::handle& tensor) {
+  return tensor.attr("device").attr("type").cast<std::string>();
+}
+
+View checked_view(const std::string& what, const py::handle& tensor, Scalar scalar,
+                  const std::vector<std::int64_t>& shape) {
+  View view{nullptr, shape_of(tensor)};
+  const Scalar found = scalar_of(tensor);
+  if (view.shape != shape || found != scalar) {
+    throw py::value_error(what + " is " + name_of(found) + " " + shape_text(view.shape) +
+                          "; it must be " + name_of(scalar) + " " + shape_text(shape));
+  }
+  if (!tensor.attr("is_contiguous")().cast<bool>()) {
+    throw py::value_error(what + " is not contiguous; it must be");
+  }
+  view.data = reinterpret_cast<void*>(tensor.attr("data_ptr")().cast<std::uintptr_t>());
+  return view;
+}
+
 }  // namespace
 
 void require_tensor(const std::string& what, const py::handle& object) {
@@ -60,20 +79,27 @@ std::string shape_text(const std::vector<std::int64_t>& shape) {
 View view(const std::string& what, const py::handle& tensor, Scalar scalar,
           const std::vector<std::int64_t>& shape) {
   require_tensor(what, tensor);
-  if (tensor.attr("device").attr("type").cast<std::string>() != "cpu") {
+  if (device_type(tensor) != "cpu") {
     throw py::value_error(what + " is not on a CPU; it must be");
   }
-  View view{nullptr, shape_of(tensor)};
-  const Scalar found = scalar_of(tensor);
-  if (view.shape != shape || found != scalar) {
-    throw py::value_error(what + " is " + name_of(found) + " " + shape_text(view.shape) +
-                          "; it must be " + name_of(scalar) + " " + shape_text(shape));
+  return checked_view(what, tensor, scalar, shape);
+}
+
+View device_view(const std::string& what, const py::handle& tensor, Scalar scalar,
+                 const std::vector<std::int64_t>& shape, int device) {
+  const int found = device_of(what, tensor);
+  if (found != device) {
+    throw py::value_error(what + " is on cuda:" + std::to_string(found) +
+                          "; it must be on cuda:" + std::to_string(device));
   }
-  if (!tensor.attr("is_contiguous")().cast<bool>()) {
-    throw py::value_error(what + " is not contiguous; it must be");
-  }
-  view.data = reinterpret_cast<void*>(tensor.attr("data_ptr")().cast<std::uintptr_t>());
-  return view;
+  return checked_view(what, tensor, scalar, shape);
+}
+
+int device_of(const std::string& what, const py::handle& tensor) {
+  require_tensor(what, tensor);
+  const std::string type = device_type(tensor);
+  if (type != "cuda") throw py::value_error(what + " is on a " + type + "; it must be on a GPU");
+  return tensor.attr("device").attr("index").cast<int>();
 }
 
 }  // namespace sketchrnn

@@ -24,9 +24,17 @@ void require_tensor(const std::string& what, const pybind11::handle& object);
 
 Scalar scalar_of(const pybind11::handle& tensor);
 
-// The view of a contiguous tensor of this scalar type and shape; throws ValueError otherwise.
+// The view of a contiguous tensor of this scalar type and shape, in a CPU's memory; throws
+// ValueError otherwise.
 View view(const std::string& what, const pybind11::handle& tensor, Scalar scalar,
           const std::vector<std::int64_t>& shape);
+
+// The same of a tensor in the memory of this CUDA device.
+View device_view(const std::string& what, const pybind11::handle& tensor, Scalar scalar,
+                 const std::vector<std::int64_t>& shape, int device);
+
+// The index of the CUDA device that holds a tensor; throws ValueError where it is elsewhere.
+int device_of(const std::string& what, const pybind11::handle& tensor);
 
 std::string shape_text(const std::vector<std::int64_t>& shape);
 std::vector<std::int64_t> shape_of(const pybind11::handle& tensor);

@@ -25,6 +25,7 @@ class BuildReport(TypedDict):
     pybind11_version: str
     cuda_toolkit_version: str | None
     cuda_kernels: list[str]
+    cuda_targets: list[str]
 
 def philox4x32(counter: NDArray[np.uint32], seed: SupportsIndex) -> NDArray[np.uint32]:
     """Philox4x32-10 words for counters [n, 4] = (block, t, row, stream): uint32 [n, 4].
@@ -168,6 +169,84 @@ def memory_use() -> tuple[int, int]:
 
 def release_memory() -> None:
     """Give what the pool keeps back to the system."""
+
+class CudaSampler:
+    """A decoder on a GPU, packed for the sampler; only where `build_report` lists its kernels.
+
+    Everything is put on the given stream (`torch.cuda.Stream.cuda_stream`); nothing waits for the
+    device or allocates its memory. All tensors are contiguous and on one GPU.
+    """
+
+    def __init__(
+        self,
+        op: str,
+        weights: list[Tensor],
+        forget_bias: float,
+        initial_weight: Tensor | None,
+        initial_bias: Tensor | None,
+        head_weight: Tensor,
+        head_bias: Tensor,
+        storage: str,
+    ) -> None:
+        """Take float32 weights in the layout of `op`; storage is float32, bfloat16 or float16.
+
+        Raises:
+            RuntimeError: there is no GPU.
+            ValueError: a tensor does not fit; the message names it.
+        """
+
+    @property
+    def packed_size(self) -> int:
+        """Bytes of the packed decoder."""
+
+    def pack(self, packed: Tensor, stream: int) -> None:
+        """Pack the decoder, once, into uint8 [packed_size], which the sampler then holds.
+
+        Raises:
+            RuntimeError: a CUDA call failed; the message names it.
+        """
+
+    def workspace_size(self, count: int) -> int:
+        """Bytes that a drawing of so many sketches needs besides its results.
+
+        Raises:
+            RuntimeError: this GPU cannot hold the decoder, or a CUDA call failed.
+        """
+
+    def draw(
+        self,
+        seeds: Tensor,
+        z: Tensor | None,
+        prefix_points: Tensor | None,
+        prefix_offsets: Tensor | None,
+        softmax: float,
+        sigma: float,
+        greedy: bool,
+        points: Tensor,
+        lengths: Tensor,
+        outcome: Tensor,
+        workspace: Tensor,
+        stream: int,
+    ) -> None:
+        """Draw all sketches in one launch.
+
+        Args:
+            seeds: int64 [count].
+            z: float32 [count, Z], for a conditional decoder.
+            prefix_points: float32 [P, 3], the sketches' beginnings laid end to end.
+            prefix_offsets: int64 [count + 1], where each begins. Their values are the caller's to
+                check: ascending from 0 to P, no prefix longer than the limit.
+            softmax, sigma: what divides logits and multiplies standard deviations.
+            points: float32 [count, limit, 3], filled up to each sketch's length.
+            lengths: int64 [count], filled.
+            outcome: uint8 [count], filled: 0 the limit stopped it, 1 it ended, 2 its parameters
+                were no numbers at the step that `lengths` names.
+            workspace: uint8 [workspace_size(count)], in no other use until the drawing is done.
+
+        Raises:
+            RuntimeError: a CUDA call failed; the message names it.
+            ValueError: a tensor does not fit; the message names it.
+        """
 
 def cpu_features() -> CpuFeatures:
     """What the CPU offers and the operating system has enabled.

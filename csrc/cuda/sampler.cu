@@ -70,7 +70,14 @@ PackKernel pack_kernel(Storage storage) {
 
 }  // namespace
 
-const char* built_for() { return SKETCHRNN_FAST_CUDA_TARGETS; }
+void require_gpu() {
+  int devices = 0;
+  const cudaError_t error = cudaGetDeviceCount(&devices);
+  if (error == cudaSuccess && devices > 0) return;
+  static_cast<void>(cudaGetLastError());
+  throw CudaError(std::string("the CUDA sampler finds no GPU: cudaGetDeviceCount: ") +
+                  cudaGetErrorString(error == cudaSuccess ? cudaErrorNoDevice : error));
+}
 
 OnDevice::OnDevice(int device) : before_(current_device()) {
   check("cudaSetDevice", cudaSetDevice(device));

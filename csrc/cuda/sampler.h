@@ -22,8 +22,8 @@ class CudaError : public std::runtime_error {
 // A cudaStream_t as an integer, as PyTorch gives it.
 using StreamHandle = std::uintptr_t;
 
-// "sm_80 … compute_120": what the kernels were built for.
-const char* built_for();
+// Throws CudaError where there is no GPU that can be used.
+void require_gpu();
 
 // Makes this device the calling thread's until destroyed.
 class OnDevice {

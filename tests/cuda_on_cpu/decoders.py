@@ -141,6 +141,13 @@ class Request:
     def count(self) -> int:
         return len(self.seeds)
 
+    def laid_prefixes(self) -> tuple[Tensor | None, Tensor | None]:
+        """All prefixes laid end to end [P, 3], and where each begins, int64 [count + 1]."""
+        if self.prefixes is None:
+            return None, None
+        ends = torch.tensor([len(strokes) for strokes in self.prefixes]).cumsum(0)
+        return torch.cat(list(self.prefixes)), torch.cat([ends.new_zeros(1), ends])
+
     def only(self, rows: Sequence[int]) -> Request:
         index = list(rows)
         return Request(
@@ -254,6 +261,19 @@ class Grid:
         return cls(**{"resident": cell != "hyper", **choices})
 
 
+class PlanArguments(ctypes.Structure):
+    """`PlanArguments` of draw.h: a decoder and a GPU, and how it would draw."""
+
+    _fields_ = [
+        *((name, ctypes.c_int) for name in ("cell", "storage", "units", "hyper_units")),
+        *((name, ctypes.c_int) for name in ("embedding", "z_size", "mixtures")),
+        *((name, ctypes.c_int) for name in ("multiprocessors", "count")),
+        ("shared_limit", ctypes.c_int64),
+        *((name, ctypes.c_int) for name in ("blocks", "slots", "stage_rows", "resident")),
+        *((name, ctypes.c_int64) for name in ("shared_bytes", "workspace_bytes", "packed_bytes")),
+    ]
+
+
 class SamplerOnCPU:
     """The kernel's source, compiled by g++ against the shim."""
 
@@ -262,6 +282,7 @@ class SamplerOnCPU:
             str(compile_shim(folder, "libdraw.so", [], ["-fPIC", "-shared"]))
         )
         self.library.draw_on_cpu.restype = None
+        self.library.plan_for_gpu.restype = ctypes.c_bool
 
     def draw(
         self,
@@ -279,11 +300,7 @@ class SamplerOnCPU:
             return kept[-1].data_ptr()
 
         weights = (ctypes.c_void_p * len(decoder.weights))(*map(pointer, decoder.weights))
-        prefix = offsets = None
-        if request.prefixes is not None:
-            prefix = torch.cat([*request.prefixes, torch.zeros(1, 3)])
-            ends = torch.tensor([len(strokes) for strokes in request.prefixes]).cumsum(0)
-            offsets = torch.cat([torch.zeros(1, dtype=torch.int64), ends])
+        prefix, offsets = request.laid_prefixes()
         points = torch.full((request.count, request.limit, 3), float("nan"))
         lengths = torch.full((request.count,), -1, dtype=torch.int64)
         outcomes = torch.full((request.count,), 255, dtype=torch.uint8)
@@ -322,6 +339,11 @@ class SamplerOnCPU:
         )
         self.library.draw_on_cpu(ctypes.byref(arguments))
         return Drawn(points.numpy(), lengths.tolist(), outcomes.tolist())
+
+    def plan(self, cell: str, storage: torch.dtype, **sizes: int) -> PlanArguments | None:
+        """How a GPU would draw, or None where it cannot."""
+        arguments = PlanArguments(cell=CELLS.index(cell), storage=STORAGES.index(storage), **sizes)
+        return arguments if self.library.plan_for_gpu(ctypes.byref(arguments)) else None
 
 
 def compile_shim(

@@ -1,6 +1,7 @@
 #include "draw.h"
 
 #include <algorithm>
+#include <stdexcept>
 #include <vector>
 
 #include "cuda/sampler_kernel.cuh"
@@ -62,4 +63,26 @@ void draw_on_cpu(const DrawArguments* arguments) {
   if (storage == Storage::kFloat32) draw<float>(a, sizes, storage);
   if (storage == Storage::kBFloat16) draw<BFloat16>(a, sizes, storage);
   if (storage == Storage::kFloat16) draw<__half>(a, sizes, storage);
+}
+
+bool plan_for_gpu(PlanArguments* arguments) {
+  PlanArguments& a = *arguments;
+  const DecoderSizes sizes{
+      static_cast<Cell>(a.cell), a.units, a.hyper_units, a.embedding, a.z_size, a.mixtures};
+  const auto storage = static_cast<Storage>(a.storage);
+  const DeviceLimits limits{a.multiprocessors, static_cast<std::size_t>(a.shared_limit)};
+  Plan plan{};
+  try {
+    plan = plan_draw(sizes, storage, limits, a.count);
+  } catch (const std::runtime_error&) {
+    return false;
+  }
+  a.blocks = plan.blocks;
+  a.slots = plan.slots;
+  a.stage_rows = plan.stage_rows;
+  a.resident = plan.resident;
+  a.shared_bytes = static_cast<std::int64_t>(shared_layout(sizes, storage, plan).bytes);
+  a.workspace_bytes = static_cast<std::int64_t>(workspace_layout(sizes, plan).bytes);
+  a.packed_bytes = static_cast<std::int64_t>(describe(sizes, storage, {}).bytes);
+  return true;
 }

@@ -26,4 +26,17 @@ struct DrawArguments {
 
 // Packs the decoder and draws.
 void draw_on_cpu(const DrawArguments* arguments);
+
+struct PlanArguments {
+  int cell, storage;
+  int units, hyper_units, embedding, z_size, mixtures;
+  int multiprocessors, count;
+  std::int64_t shared_limit;
+  // Filled in:
+  int blocks, slots, stage_rows, resident;
+  std::int64_t shared_bytes, workspace_bytes, packed_bytes;
+};
+
+// How a GPU would draw; false where it cannot.
+bool plan_for_gpu(PlanArguments* arguments);
 }

@@ -58,8 +58,8 @@ int main(int count, char** words) {
     weights.push_back(part(H * 4 * H));
     norms(H);
     const int embedding = 4 * H * E, bias = 4 * E, projection = 4 * E * N;
-    for (const int size : {embedding, bias, projection, embedding, bias, projection, embedding,
-                           projection}) {
+    for (const int size :
+         {embedding, bias, projection, embedding, bias, projection, embedding, projection}) {
       weights.push_back(part(size));
     }
   }

@@ -12,6 +12,7 @@ from cuda_on_cpu.decoders import (
     ENDED,
     FAILED,
     LIMIT,
+    STORAGES,
     Decoder,
     Drawn,
     Grid,
@@ -174,3 +175,46 @@ def test_large_means_do_not_spoil_the_norms(sampler: SamplerOnCPU, cell: str) ->
     decoder = random_decoder(cell)
     decoder.weights.w_xh[2] += 30.0  # the pen-down column
     check(sampler, decoder, random_request(decoder, 3, 5), Grid.of(cell))
+
+
+# Multiprocessors, and bytes of shared memory that a block may have.
+GPUS = {
+    "A100": (108, 166912),
+    "RTX 3090": (82, 101376),
+    "RTX 4090": (128, 101376),
+    "H100": (132, 232448),
+    "B200": (148, 232448),
+    "RTX 5090": (170, 101376),
+}
+
+
+@pytest.mark.parametrize("gpu", GPUS)
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_published_sizes_fit_every_gpu(
+    sampler: SamplerOnCPU, cell: str, storage: torch.dtype, gpu: str
+) -> None:
+    multiprocessors, shared_limit = GPUS[gpu]
+    hyper = {"hyper_units": 256, "embedding": 32} if cell == "hyper" else {}
+    sizes = {"units": 512, "z_size": 128, "mixtures": 20, "count": 1000, **hyper}
+    plan = sampler.plan(
+        cell, storage, multiprocessors=multiprocessors, shared_limit=shared_limit, **sizes
+    )
+    assert plan is not None
+    assert plan.blocks <= multiprocessors
+    assert plan.shared_bytes <= shared_limit
+    assert plan.slots == 64
+    assert bool(plan.resident) == (cell != "hyper")
+
+
+def test_what_does_not_fit_is_streamed_or_refused(sampler: SamplerOnCPU) -> None:
+    sizes = {"z_size": 128, "mixtures": 20, "count": 1000}
+    gpu = {"multiprocessors": 132, "shared_limit": 232448}
+    large = sampler.plan("layer_norm", torch.float32, units=4096, **sizes, **gpu)
+    assert large is not None
+    assert not large.resident
+    assert large.shared_bytes <= gpu["shared_limit"]
+    assert sampler.plan("layer_norm", torch.float32, units=65536, **sizes, **gpu) is None
+    one = sampler.plan("lstm", torch.float32, units=512, **{**sizes, "count": 1}, **gpu)
+    assert one is not None
+    assert (one.slots, one.stage_rows, one.resident) == (1, 1, 1)
