@@ -30,7 +30,8 @@ SOURCES := $(sort pyproject.toml setup.py CMakeLists.txt MANIFEST.in LICENSE NOT
   $(shell find sketchrnn_fast kernels csrc -type f \
     -not -name '*.so' -not -path '*/__pycache__/*'))
 CXX_SOURCES := $(filter %.h %.cpp %.cu %.cuh,$(SOURCES)) \
-  $(wildcard tests/native/*.h tests/native/*.cpp)
+  $(wildcard tests/native/*.h tests/native/*.cpp) \
+  $(wildcard tests/cuda_on_cpu/*.h tests/cuda_on_cpu/*.cpp tests/cuda_on_cpu/shim/*)
 # Rewritten when the list itself changes, so that a deleted file rebuilds the wheel as well.
 SOURCE_LIST := build/sources.txt
 $(shell mkdir -p build; echo '$(SOURCES)' | cmp -s - $(SOURCE_LIST) \

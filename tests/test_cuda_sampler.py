@@ -31,8 +31,9 @@ from sketchrnn_fast import _native
 from sketchrnn_fast.reference.sampler import Temperature
 
 TARGETS = ["sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"]
-# Registers of a thread, of which a block of 256 threads may have 255 each. The stack is the table
-# by which sin and cos reduce large arguments; spilled registers would lie there too.
+# Registers of a thread; with 512 threads a block's file holds 128 for each. The stack is the table
+# by which sin and cos reduce large arguments; spilled registers would lie there too. From sm_90 on
+# the system keeps 1 KiB of a block's shared memory.
 MOST_REGISTERS = {"sample": 128, "pack_quads": 40}
 MOST_STACK = {"sample": 40, "pack_quads": 0}
 OPS = {"lstm": "lstm", "layer_norm": "layer_norm_lstm", "hyper": "hyper_lstm"}
@@ -91,7 +92,8 @@ def test_kernels_spill_nothing(cuobjdump: Path) -> None:
         where = f"{kernel} for {target}"
         assert registers <= MOST_REGISTERS[kernel], f"{where} uses {registers} registers"
         assert stack <= MOST_STACK[kernel], f"{where} uses {stack} bytes of stack"
-        assert (shared, local) == (0, 0), f"{where} uses static memory"
+        assert shared <= 1024, f"{where} uses static shared memory"
+        assert local == 0, f"{where} uses local memory"
         kernels.setdefault(target, []).append(kernel)
     built = [name for name in _native.build_report()["cuda_targets"] if name.startswith("sm_")]
     # Three storage types; weights resident or streamed.

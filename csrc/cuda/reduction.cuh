@@ -76,9 +76,10 @@ __device__ inline Normaliser join_moments(const Moments* shares, int blocks, int
   constexpr float kEpsilon = 1e-3f;
   float shift = 0.0f, spread = 0.0f, squares = 0.0f;
   const float origin = present ? shares[0].mean : 0.0f;
+  const Split split(n, blocks);
   if (present) {
     for (int b = lane; b < blocks; b += kJoinLanes) {
-      const float size = static_cast<float>(first_of(b + 1, blocks, n) - first_of(b, blocks, n));
+      const float size = static_cast<float>(split.size(b));
       const float apart = size > 0.0f ? shares[b].mean - origin : 0.0f;
       shift = fmaf(size, apart, shift);
       spread = fmaf(size * apart, apart, spread);

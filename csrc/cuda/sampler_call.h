@@ -15,7 +15,7 @@ namespace cuda {
 constexpr int kWarp = 32;
 constexpr int kTileRows = 8;    // rows whose sums a warp holds at once
 constexpr int kMostSlots = 64;  // sketches under way at once; a thread of a block draws each
-constexpr int kThreads = 256;
+constexpr int kThreads = 512;
 
 // What became of a sketch.
 enum class Outcome : std::uint8_t {
@@ -50,10 +50,18 @@ struct Plan {
   bool resident;   // the recurrent weights and the head stay in shared memory
 };
 
-// The share of block b in n things: from first_of(b) to first_of(b + 1).
-SKETCHRNN_HOST_DEVICE constexpr int first_of(int block, int blocks, int n) {
-  return static_cast<int>(static_cast<std::int64_t>(block) * n / blocks);
-}
+// How blocks share n things: the first `more` blocks have one more than the others.
+struct Split {
+  int each, more;
+
+  SKETCHRNN_HOST_DEVICE constexpr Split(int n, int blocks) : each(n / blocks), more(n % blocks) {}
+  SKETCHRNN_HOST_DEVICE constexpr int size(int block) const {
+    return each + (block < more ? 1 : 0);
+  }
+  SKETCHRNN_HOST_DEVICE constexpr int first(int block) const {
+    return block * each + (block < more ? block : more);
+  }
+};
 
 // Bytes from the begin of a block's shared memory.
 struct SharedLayout {

@@ -105,8 +105,9 @@ class Sampler {
   __device__ int warp() const { return thread / kWarp; }
   __device__ int warps() const { return threads / kWarp; }
 
-  __device__ int first(int n) const { return first_of(block, blocks, n); }
-  __device__ int own(int n) const { return first_of(block + 1, blocks, n) - first(n); }
+  // Of n things, this block's share.
+  __device__ int first(int n) const { return Split(n, blocks).first(block); }
+  __device__ int own(int n) const { return Split(n, blocks).size(block); }
   __device__ bool taken(int s) const { return slot(s).sketch >= 0; }
   __device__ bool fresh(int s) const { return taken(s) && slot(s).t < 0; }
   __device__ bool stepping(int s) const { return taken(s) && slot(s).t >= 0; }
@@ -333,7 +334,8 @@ class Sampler {
     const int H = call.hyper.units, quads = own(call.code_quads);
     const int first_quad = first(call.code_quads);
     meet_block<Barrier::kCellJoined>();
-    each_stage([&](int s, float* row) { stage_hidden(call.hyper, s, row); }, H, quads,
+    each_stage([&](int s, int count, float* rows) { stage_hidden(call.hyper, s, count, rows, H); },
+               H, quads,
                [&](int q) {
                  const int quad = first_quad + q;
                  return Columns{call.codes,
@@ -399,20 +401,22 @@ class Sampler {
     };
     const int depth = hyper() ? call.hyper.depth : N;
     each_stage(
-        [&](int s, float* row) {
-          stage_hidden(call.main, s, row);
-          if (hyper()) stage_hidden(call.hyper, s, row + N);
+        [&](int s, int count, float* rows) {
+          stage_hidden(call.main, s, count, rows, depth);
+          if (hyper()) stage_hidden(call.hyper, s, count, rows + N, depth);
         },
         depth, units + head + hyper_units, columns);
   }
 
   // Stages rows of all slots, as many as fit at once, and multiplies them by the columns.
   template <class Stage, class ColumnsOf>
-  __device__ void each_stage(Stage stage_row, int depth, int quads, ColumnsOf columns_of) {
+  __device__ void each_stage(Stage stage_slots, int depth, int quads, ColumnsOf columns_of) {
     for (int begin = 0; begin < call.slots; begin += call.stage_rows) {
       const int rows = min(call.stage_rows, call.slots - begin);
       if (begin > 0) meet_block<Barrier::kStageRead>();
-      for (int r = 0; r < rows; ++r) stage_row(begin + r, stage() + r * depth);
+      for (int r = 0; r < rows; r += kTileRows) {
+        stage_slots(begin + r, min(rows - r, kTileRows), stage() + r * depth);
+      }
       meet_block<Barrier::kHiddenStaged>();
       const int tiles = (rows + kTileRows - 1) / kTileRows;
       for (int item = warp(); item < quads * tiles; item += warps()) {
@@ -428,24 +432,35 @@ class Sampler {
     }
   }
 
-  // The hidden state of a slot, by all threads; zeros where there is no sketch.
-  __device__ void stage_hidden(const CellCall& cell, int s, float* row) {
-    const float* const hidden = cell.hidden + s * cell.units;
-    const float* const c = cell.cell + s * cell.units;
-    const float* const output_gate = cell.output_gate + s * cell.units;
-    const bool held = taken(s), as_it_is = call.cell == Cell::kLstm || slot(s).t < 0;
-    const Normaliser norm = held && !as_it_is ? normaliser(cell, s, kGates) : Normaliser{};
+  // The hidden states of some slots, by all threads; zeros where there is no sketch. What lies in
+  // device memory is loaded for all slots before any is used, to wait for it once.
+  __device__ void stage_hidden(const CellCall& cell, int first_slot, int count, float* rows,
+                               int stride) {
     for (int k = thread; k < cell.units; k += threads) {
-      if (!held) {
-        row[k] = 0.0f;
-      } else if (as_it_is) {
-        row[k] = hidden[k];
-      } else {
-        const float standard = (c[k] - norm.mean) * norm.rstd;
-        row[k] = tanhf(fmaf(cell.c_gamma[k], standard, cell.c_beta[k])) * output_gate[k];
+      float value[kTileRows], output_gate[kTileRows];
+#pragma unroll
+      for (int r = 0; r < kTileRows; ++r) {
+        const int s = first_slot + min(r, count - 1), place = s * cell.units + k;
+        const bool normed = normalised(s);
+        value[r] = taken(s) ? (normed ? cell.cell : cell.hidden)[place] : 0.0f;
+        output_gate[r] = normed ? cell.output_gate[place] : 1.0f;
+      }
+#pragma unroll
+      for (int r = 0; r < kTileRows; ++r) {
+        if (r >= count) continue;
+        float h = value[r];
+        if (normalised(first_slot + r)) {
+          const Normaliser norm = normaliser(cell, first_slot + r, kGates);
+          const float standard = (value[r] - norm.mean) * norm.rstd;
+          h = tanhf(fmaf(cell.c_gamma[k], standard, cell.c_beta[k])) * output_gate[r];
+        }
+        rows[r * stride + k] = h;
       }
     }
   }
+
+  // Whether h is tanh(LN(c)) σ(o), rather than at hand as it is.
+  __device__ bool normalised(int s) const { return call.cell != Cell::kLstm && stepping(s); }
 
   // Staged rows times one quad of columns, by a warp whose lanes split the depth.
   template <int kRows>
