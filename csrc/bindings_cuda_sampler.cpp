@@ -95,7 +95,7 @@ class CudaSampler {
   void draw(const py::object& seeds, const py::object& z, const py::object& prefix_points,
             const py::object& prefix_offsets, float softmax, float sigma, bool greedy,
             const py::object& points, const py::object& lengths, const py::object& outcome,
-            const py::object& workspace, cuda::StreamHandle stream) const {
+            const py::object& workspace, cuda::StreamHandle stream, int rounds, bool resume) const {
     if (packed_.is_none()) throw py::value_error(named("the decoder is not packed yet"));
     require_tensor(named("points"), points);
     const Shape shape = shape_of(points);
@@ -123,6 +123,12 @@ class CudaSampler {
                             std::to_string(sigma) + "; they must be above 0 and at least 0");
     }
     sketches.temperature = {softmax, sigma, greedy};
+    if (rounds < 0) {
+      throw py::value_error(named("rounds is ") + std::to_string(rounds) +
+                            "; it must be at least 1, or 0 for as many as it takes");
+    }
+    sketches.rounds = rounds;
+    sketches.resume = resume;
     sketches.lengths = integers("lengths", lengths, {shape[0]});
     sketches.outcome = static_cast<std::uint8_t*>(
         device_view(named("outcome"), outcome, Scalar::kUInt8, {shape[0]}, device_).data);
@@ -244,7 +250,7 @@ void bind_cuda_sampler(py::module_& module) {
       .def("draw", &CudaSampler::draw, py::arg("seeds"), py::arg("z"), py::arg("prefix_points"),
            py::arg("prefix_offsets"), py::arg("softmax"), py::arg("sigma"), py::arg("greedy"),
            py::arg("points"), py::arg("lengths"), py::arg("outcome"), py::arg("workspace"),
-           py::arg("stream"));
+           py::arg("stream"), py::arg("rounds") = 0, py::arg("resume") = false);
 }
 
 }  // namespace sketchrnn

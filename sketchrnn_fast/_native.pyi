@@ -227,8 +227,10 @@ class CudaSampler:
         outcome: Tensor,
         workspace: Tensor,
         stream: int,
+        rounds: int = 0,
+        resume: bool = False,
     ) -> None:
-        """Draw all sketches in one launch.
+        """Draw all sketches in one launch, or so many rounds of it.
 
         Args:
             seeds: int64 [count].
@@ -238,10 +240,14 @@ class CudaSampler:
                 check: ascending from 0 to P, no prefix longer than the limit.
             softmax, sigma: what divides logits and multiplies standard deviations.
             points: float32 [count, limit, 3], filled up to each sketch's length.
-            lengths: int64 [count], filled.
-            outcome: uint8 [count], filled: 0 the limit stopped it, 1 it ended, 2 its parameters
-                were no numbers at the step that `lengths` names.
+            lengths: int64 [count], kept up to date; those of sketches without a point and without
+                an outcome are left alone.
+            outcome: uint8 [count], filled as it becomes known: 0 the limit stopped it, 1 it ended,
+                2 its parameters were no numbers at the step that `lengths` names.
             workspace: uint8 [workspace_size(count)], in no other use until the drawing is done.
+            rounds: how many rounds to run, in each of which every sketch under way gets a point
+                or begins; 0 for as many as it takes.
+            resume: go on where the launch before stopped; all other arguments are the same.
 
         Raises:
             RuntimeError: a CUDA call failed; the message names it.

@@ -128,7 +128,9 @@ def test_an_unknown_storage_is_refused() -> None:
         native_sampler(random_decoder("lstm"), torch.float64, "cpu")
 
 
-def draw_on_gpu(decoder: Decoder, request: Request, storage: torch.dtype) -> Drawn:
+def draw_on_gpu(
+    decoder: Decoder, request: Request, storage: torch.dtype, launches: int = 1, rounds: int = 0
+) -> Drawn:
     sampler = native_sampler(decoder, storage, "cuda")
     stream = torch.cuda.current_stream().cuda_stream
     packed = torch.full((sampler.packed_size,), 255, dtype=torch.uint8, device="cuda")
@@ -140,7 +142,7 @@ def draw_on_gpu(decoder: Decoder, request: Request, storage: torch.dtype) -> Dra
     outcomes = torch.full((request.count,), 255, dtype=torch.uint8, device="cuda")
     prefix, offsets = request.laid_prefixes()
     temperature = request.temperature
-    sampler.draw(
+    arguments = (
         request.seeds.cuda(),
         None if request.z is None else request.z.cuda(),
         None if prefix is None else prefix.cuda(),
@@ -154,7 +156,22 @@ def draw_on_gpu(decoder: Decoder, request: Request, storage: torch.dtype) -> Dra
         workspace,
         stream,
     )
+    for launch in range(launches):
+        sampler.draw(*arguments, rounds=rounds, resume=launch > 0)
     return Drawn(points.cpu().numpy(), lengths.tolist(), outcomes.tolist())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("cell", CELLS)
+def test_on_a_gpu_a_drawing_goes_on_from_launch_to_launch(cell: str) -> None:
+    decoder = random_decoder(cell, units=512, z_size=16)
+    request = random_request(decoder, 100, 12, prefixes=True)
+    whole = draw_on_gpu(decoder, request, torch.float32)
+    drawn = draw_on_gpu(decoder, request, torch.float32, launches=20, rounds=5)
+    assert (drawn.lengths, drawn.outcomes) == (whole.lengths, whole.outcomes)
+    for row in range(request.count):
+        assert (drawn.sketch(row) == whole.sketch(row)).all()
 
 
 @pytest.mark.gpu

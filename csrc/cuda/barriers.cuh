@@ -21,6 +21,8 @@ enum class Barrier {
   kGatesJoined,   // the gates' moments over all units are known → their norm
   kCellMade,      // the own units' c is made → its moments
   kCellJoined,    // c's moments over all units are known → the hidden states
+  kRestored,      // what the launch before kept is in shared memory → all threads read it
+  kRoundsOver,    // the last draws of a launch are made → what the next one needs is kept
   // The whole grid:
   kParamsMade,       // parameters of all head columns → draws
   kGateMomentsMade,  // the gates' moments of all blocks → joined

@@ -80,6 +80,8 @@ WorkspaceLayout workspace_layout(const DecoderSizes& sizes, const Plan& plan) {
     layout.hyper = cell(sizes.hyper_units);
     layout.codes = runs.take(slots * wide(sizes.code_quads()) * kQuad, sizeof(float));
   }
+  const std::size_t kept = 1 + wide(kept_words(shared_layout(sizes, Storage::kFloat32, plan)));
+  layout.kept = runs.take(wide(plan.blocks) * kept, sizeof(std::uint32_t));
   layout.bytes = runs.bytes();
   return layout;
 }
@@ -168,6 +170,8 @@ SamplerCall make_call(const DecoderSizes& sizes, Storage storage, const Plan& pl
     call.projections = weights(at.projections);
     call.code_values = numbers(work.codes);
   }
+  call.kept = static_cast<std::uint32_t*>(buffer(work.kept));
+  call.kept_words = kept_words(shared);
   call.shared_weights = shared.weights;
   call.shared_slots = shared.slots;
   call.shared_stage = shared.stage;

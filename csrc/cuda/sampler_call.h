@@ -90,6 +90,7 @@ struct WorkspaceLayout {
   Cell main, hyper;
   std::size_t params;  // [slots, param_width]
   std::size_t codes;   // [slots, code_width]
+  std::size_t kept;    // 32-bit words [blocks, 1 + kept_words]
   std::size_t bytes;
 };
 
@@ -104,6 +105,9 @@ WorkspaceLayout workspace_layout(const DecoderSizes& sizes, const Plan& plan);
 // Throws std::runtime_error where not even one slot fits.
 Plan plan_draw(const DecoderSizes& sizes, Storage storage, const DeviceLimits& limits, int count);
 
+// What is kept from launch to launch of a drawing: the shared memory from the gates to the slots.
+inline int kept_words(const SharedLayout& layout) { return (layout.stage - layout.main.gates) / 4; }
+
 // What to draw, and where to; device memory.
 struct Sketches {
   int count, limit;
@@ -113,8 +117,12 @@ struct Sketches {
   const std::int64_t* prefix_offsets;  // [count + 1], or null
   DrawTemperature temperature;
   float* points;          // [count, limit, 3]: dx, dy, pen state
-  std::int64_t* lengths;  // [count]
-  std::uint8_t* outcome;  // [count], an Outcome each
+  std::int64_t* lengths;  // [count], kept up to date while drawing
+  std::uint8_t* outcome;  // [count], an Outcome each once it is known
+  // Rounds of this launch, in each of which every slot draws a point or begins; 0 for as many as
+  // it takes. With `resume`, they follow those of the launch before, whose workspace this is.
+  int rounds;
+  bool resume;
 };
 
 // A cell's weights and buffers in device memory.
@@ -138,6 +146,8 @@ struct SamplerCall {
   const void *head, *codes, *projections;
   const float *head_bias, *code_bias;
   float *params, *code_values;
+  std::uint32_t* kept;
+  int kept_words;
   int shared_weights, shared_slots, shared_stage;
   Sketches sketches;
 };

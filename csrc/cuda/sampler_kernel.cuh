@@ -77,13 +77,23 @@ class Sampler {
 
   __device__ void run() {
     if (kResident) load_weights();
-    if (thread < call.slots) slot(thread) = {-1, -1, 0.0f, 0.0f, 0, 1};
-    while (refill()) {
+    if (call.sketches.resume) {
+      restore();
+      meet_block<Barrier::kRestored>();
+    } else if (thread < call.slots) {
+      slot(thread) = {-1, -1, 0.0f, 0.0f, 0, 1};
+    }
+    const int rounds = call.sketches.rounds;
+    for (int round = 0; (rounds == 0 || round < rounds) && refill(); ++round) {
       make_gates();
       meet_grid<Barrier::kHiddenMade>();
       make_products();
       meet_grid<Barrier::kParamsMade>();
       draw();
+    }
+    if (rounds > 0) {
+      meet_block<Barrier::kRoundsOver>();
+      keep();
     }
   }
 
@@ -152,6 +162,24 @@ class Sampler {
     }
   }
 
+  // ---- From launch to launch ----
+
+  __device__ std::uint32_t* kept() const {
+    return call.kept + static_cast<std::size_t>(block) * (call.kept_words + 1);
+  }
+
+  __device__ void keep() {
+    if (thread == 0) kept()[0] = static_cast<std::uint32_t>(next);
+    const unsigned char* const from = shared + call.main.shared.gates;
+    for (int i = thread; i < call.kept_words; i += threads) memcpy(kept() + 1 + i, from + 4 * i, 4);
+  }
+
+  __device__ void restore() {
+    next = static_cast<int>(kept()[0]);
+    unsigned char* const to = shared + call.main.shared.gates;
+    for (int i = thread; i < call.kept_words; i += threads) memcpy(to + 4 * i, kept() + 1 + i, 4);
+  }
+
   // ---- Slots ----
 
   // Gives waiting sketches to the freed slots, in order; false when no sketch is under way.
@@ -168,7 +196,7 @@ class Sampler {
       slot(thread).sketch = sketch < call.sketches.count ? sketch : -1;
       slot(thread).t = -1;
     }
-    next += all;
+    next = min(next + all, call.sketches.count);
     const bool any = any_of_block<Barrier::kRefilled>(thread < call.slots && taken(thread));
     if (!any) return false;
     enter(call.main, !hyper());
@@ -551,6 +579,7 @@ class Sampler {
     point[0] = stroke.x;
     point[1] = stroke.y;
     point[2] = static_cast<float>(stroke.pen);
+    call.sketches.lengths[sketch] = t + 1;
   }
 
   __device__ void finish(Slot& at_slot, int length, Outcome outcome) {

@@ -36,6 +36,7 @@ STORAGES = (torch.float32, torch.bfloat16, torch.float16)
 WEIGHTS = {"lstm": LSTMWeights, "layer_norm": LayerNormLSTMWeights, "hyper": HyperLSTMWeights}
 OPS: dict[str, Any] = {"lstm": lstm, "layer_norm": layer_norm_lstm, "hyper": hyper_lstm}
 LIMIT, ENDED, FAILED = 0, 1, 2
+UNKNOWN = 255
 
 
 @dataclass
@@ -242,6 +243,7 @@ class _Arguments(ctypes.Structure):
         *((name, ctypes.c_float) for name in ("softmax", "sigma")),
         ("greedy", ctypes.c_int),
         *((name, ctypes.c_void_p) for name in ("points", "lengths", "outcome")),
+        *((name, ctypes.c_int) for name in ("launches", "rounds")),
     ]
 
 
@@ -290,6 +292,8 @@ class SamplerOnCPU:
         request: Request,
         grid: Grid,
         storage: torch.dtype = torch.float32,
+        launches: int = 1,
+        rounds: int = 0,
     ) -> Drawn:
         kept: list[Tensor] = []
 
@@ -303,7 +307,7 @@ class SamplerOnCPU:
         prefix, offsets = request.laid_prefixes()
         points = torch.full((request.count, request.limit, 3), float("nan"))
         lengths = torch.full((request.count,), -1, dtype=torch.int64)
-        outcomes = torch.full((request.count,), 255, dtype=torch.uint8)
+        outcomes = torch.full((request.count,), UNKNOWN, dtype=torch.uint8)
         temperature = request.temperature
         arguments = _Arguments(
             cell=CELLS.index(decoder.cell),
@@ -336,6 +340,8 @@ class SamplerOnCPU:
             points=pointer(points),
             lengths=pointer(lengths),
             outcome=pointer(outcomes),
+            launches=launches,
+            rounds=rounds,
         )
         self.library.draw_on_cpu(ctypes.byref(arguments))
         return Drawn(points.numpy(), lengths.tolist(), outcomes.tolist())

@@ -31,26 +31,31 @@ void draw(const DrawArguments& a, const DecoderSizes& sizes, Storage storage) {
   const Plan plan{a.blocks, a.threads, a.slots, a.stage_rows, a.resident != 0};
   workspace.resize(workspace_layout(sizes, plan).bytes / 8);
   std::fill_n(reinterpret_cast<unsigned char*>(workspace.data()), workspace.size() * 8, 0xFF);
-  const Sketches sketches{a.count,
-                          a.limit,
-                          a.seeds,
-                          a.z,
-                          a.prefix,
-                          a.prefix_offsets,
-                          {a.softmax, a.sigma, a.greedy != 0},
-                          a.points,
-                          a.lengths,
-                          a.outcome};
-  const SamplerCall call =
-      make_call(sizes, storage, plan, a.forget_bias, packed.data(), workspace.data(), sketches);
-  const std::size_t shared_bytes = shared_layout(sizes, storage, plan).bytes;
-  cuda_on_cpu::launch(plan.blocks, plan.threads, shared_bytes, [&](unsigned char* shared) {
-    if (plan.resident) {
-      Sampler<W, true>(call, shared).run();
-    } else {
-      Sampler<W, false>(call, shared).run();
-    }
-  });
+  const auto bytes = shared_layout(sizes, storage, plan).bytes;
+  Sketches sketches{a.count,
+                    a.limit,
+                    a.seeds,
+                    a.z,
+                    a.prefix,
+                    a.prefix_offsets,
+                    {a.softmax, a.sigma, a.greedy != 0},
+                    a.points,
+                    a.lengths,
+                    a.outcome,
+                    a.rounds,
+                    false};
+  for (int launch = 0; launch < a.launches; ++launch) {
+    sketches.resume = launch > 0;
+    const SamplerCall call =
+        make_call(sizes, storage, plan, a.forget_bias, packed.data(), workspace.data(), sketches);
+    cuda_on_cpu::launch(plan.blocks, plan.threads, bytes, [&](unsigned char* shared) {
+      if (plan.resident) {
+        Sampler<W, true>(call, shared).run();
+      } else {
+        Sampler<W, false>(call, shared).run();
+      }
+    });
+  }
 }
 
 }  // namespace

@@ -22,6 +22,7 @@ struct DrawArguments {
   float* points;
   std::int64_t* lengths;
   std::uint8_t* outcome;
+  int launches, rounds;  // how many launches, of so many rounds; 0 for no bound
 };
 
 // Packs the decoder and draws.

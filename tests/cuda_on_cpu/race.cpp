@@ -92,6 +92,8 @@ int main(int count, char** words) {
   a.points = points.data();
   a.lengths = lengths;
   a.outcome = outcome;
+  a.launches = 4;
+  a.rounds = 3;
   draw_on_cpu(&a);
   for (const std::int64_t length : lengths) std::printf("%d ", static_cast<int>(length));
   std::printf("\n");

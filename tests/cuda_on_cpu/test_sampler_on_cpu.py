@@ -13,6 +13,7 @@ from cuda_on_cpu.decoders import (
     FAILED,
     LIMIT,
     STORAGES,
+    UNKNOWN,
     Decoder,
     Drawn,
     Grid,
@@ -124,6 +125,33 @@ def test_a_sketch_depends_on_its_own_seed_and_z_only(sampler: SamplerOnCPU, cell
     for row, of_all in enumerate(order):
         assert some.lengths[row] == everything.lengths[of_all]
         np.testing.assert_array_equal(some.points[row], everything.points[of_all])
+
+
+@pytest.mark.parametrize(("cell", "resident"), PLACES)
+def test_a_drawing_goes_on_from_launch_to_launch(
+    sampler: SamplerOnCPU, cell: str, resident: bool
+) -> None:
+    decoder = random_decoder(cell)
+    request = random_request(decoder, 7, 12, prefixes=True)
+    grid = Grid(resident=resident)
+    whole = sampler.draw(decoder, request, grid)
+    for rounds in (1, 5):
+        assert_equal_bits(
+            sampler.draw(decoder, request, grid, launches=60 // rounds, rounds=rounds), whole
+        )
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_drawing_that_is_stopped_tells_how_far_it_came(sampler: SamplerOnCPU, cell: str) -> None:
+    decoder = random_decoder(cell)
+    request = random_request(decoder, 3, 12)
+    whole = sampler.draw(decoder, request, Grid.of(cell))
+    drawn = sampler.draw(decoder, request, Grid.of(cell), rounds=4)  # a beginning and three points
+    for row, (length, outcome) in enumerate(zip(drawn.lengths, drawn.outcomes, strict=True)):
+        assert outcome in (whole.outcomes[row], UNKNOWN)
+        assert length == min(3, whole.lengths[row])
+        np.testing.assert_array_equal(drawn.sketch(row), whole.sketch(row)[:3])
+    assert UNKNOWN in drawn.outcomes
 
 
 @pytest.mark.parametrize("storage", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
