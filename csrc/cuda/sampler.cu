@@ -2,6 +2,7 @@
 
 #include <cuda_runtime.h>
 
+#include "cuda/pack.cuh"
 #include "cuda/sampler.h"
 #include "cuda/sampler_kernel.cuh"
 

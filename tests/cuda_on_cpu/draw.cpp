@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include "cuda/pack.cuh"
 #include "cuda/sampler_kernel.cuh"
 
 namespace {
