@@ -74,7 +74,7 @@ def test_the_environment_variable_overrides_the_device(monkeypatch: pytest.Monke
 
 
 def test_an_unknown_backend_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    accepted = "there are reference, native, triton$"
+    accepted = "there are reference, native, triton, cuda$"
     with pytest.raises(BackendError, match=rf"^backend\(\) names the backend 'fast'; {accepted}"):
         backend("fast")
     variable = backends.ENVIRONMENT_VARIABLE

@@ -7,6 +7,7 @@ from sketchrnn_fast.ops.layer_norm_lstm import layer_norm_lstm, layer_norm_lstm_
 from sketchrnn_fast.ops.lstm import lstm, lstm_bidirectional
 from sketchrnn_fast.ops.mixture_density import mixture_density
 from sketchrnn_fast.ops.sampler import Drawings, Point, Sampler
+from sketchrnn_fast.ops.sampler_cuda import CudaEngine
 from sketchrnn_fast.ops.sampler_native import NativeEngine
 from sketchrnn_fast.ops.sampler_reference import ReferenceEngine
 from sketchrnn_fast.reference.hyper_lstm import HyperLSTMWeights
@@ -16,6 +17,7 @@ from sketchrnn_fast.reference.sampler import Temperature
 
 __all__ = [
     "BackendError",
+    "CudaEngine",
     "DecoderWeights",
     "Drawings",
     "HyperLSTMWeights",

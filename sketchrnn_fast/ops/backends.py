@@ -19,11 +19,11 @@ from sketchrnn_fast.errors import UserError
 if TYPE_CHECKING:
     from sketchrnn_fast._native import BuildReport, CpuFeatures
 
-BACKENDS = ("reference", "native", "triton")
+BACKENDS = ("reference", "native", "triton", "cuda")
 ENVIRONMENT_VARIABLE = "SKETCHRNN_FAST_BACKEND"
 
 # For each type of device, the backends in the order in which an op takes the first that it has.
-PREFERENCE = {"cpu": ("native", "reference"), "cuda": ("triton", "reference")}
+PREFERENCE = {"cpu": ("native", "reference"), "cuda": ("triton", "cuda", "reference")}
 
 _implementations: dict[str, dict[str, Any]] = {}
 
@@ -95,6 +95,8 @@ def select(op: str, device: torch.device) -> str:
         name = next((choice for choice in preferred if choice in available), None)
         if name is None:
             raise BackendError(f"no backend has {op} for tensors on {device}")
+    if name == "cuda" and device.type not in ("cuda", "meta"):
+        raise BackendError(f"the cuda backend runs on GPUs, and {op} has tensors on {device}")
     if name == "native" and device.type not in ("cpu", "meta"):
         raise BackendError(f"the native backend runs on CPUs, and {op} has tensors on {device}")
     if name in _refusals:
@@ -110,11 +112,12 @@ def unavailable(name: str) -> str | None:
             return "the native module sketchrnn_fast._native is not installed, or cannot be loaded"
         if name in _refusals:
             return _refusals[name]
-    if name == "triton":
-        if importlib.util.find_spec("triton") is None:
-            return "the package triton is not installed (pip install 'sketchrnn-fast[triton]')"
-        if not torch.cuda.is_available():
-            return "PyTorch finds no GPU"
+    if name == "triton" and importlib.util.find_spec("triton") is None:
+        return "the package triton is not installed (pip install 'sketchrnn-fast[triton]')"
+    if name == "cuda" and not ops:
+        return "the native module has no CUDA kernels: it was built without a CUDA compiler"
+    if name in ("triton", "cuda") and not torch.cuda.is_available():
+        return "PyTorch finds no GPU"
     if not ops:
         return "this version has no kernels for it"
     return None

@@ -27,8 +27,8 @@ from sketchrnn_fast.reference.sampler import MODES, Temperature
 OP = "sampler"
 STORAGES = ("float32", "bfloat16")
 
-# Steps between two looks at whether the caller has cancelled.
-_STEPS_AT_A_TIME = 64
+# Steps between two looks at whether the caller has cancelled, or pressed Control-C.
+STEPS_AT_A_TIME = 64
 
 
 class Drawings(NamedTuple):
@@ -64,13 +64,27 @@ class Point(NamedTuple):
 class Run(Protocol):
     """A batch of sketches being drawn."""
 
-    def advance(self, steps: int) -> bool:
-        """Take that many steps, fewer if all is drawn first; gives whether anything is left."""
+    def advance(self, steps: int | None) -> bool:
+        """Take that many steps, fewer if all is drawn first; gives whether anything is left.
+
+        Args:
+            steps: None for as many as it takes, only to engines whose steps_at_a_time is None.
+
+        Raises:
+            UserError: the decoder's parameters are not finite.
+        """
         ...
 
 
 class Engine(Protocol):
-    """What a backend makes of a decoder's weights."""
+    """What a backend makes of a decoder's weights.
+
+    Attributes:
+        steps_at_a_time: how many steps a run takes at once where nobody asks for fewer; None for
+            all of them.
+    """
+
+    steps_at_a_time: int | None
 
     def begin(
         self,
@@ -183,7 +197,8 @@ class Sampler:
                 the decoder gives are not finite.
         """
         job = self._prepare(seeds, z, prefixes, limit, temperature, batch, threads)
-        while job.run.advance(_STEPS_AT_A_TIME):
+        steps = self.engine.steps_at_a_time if cancelled is None else STEPS_AT_A_TIME
+        while job.run.advance(steps):
             if cancelled is not None and cancelled():
                 break
         return job.drawings()

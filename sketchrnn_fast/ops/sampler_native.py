@@ -8,7 +8,7 @@ from torch import Tensor
 from sketchrnn_fast.errors import UserError
 from sketchrnn_fast.ops import native
 from sketchrnn_fast.ops.decoder_weights import CELLS, DecoderWeights
-from sketchrnn_fast.ops.sampler import register
+from sketchrnn_fast.ops.sampler import STEPS_AT_A_TIME, register
 from sketchrnn_fast.reference.sampler import Temperature
 
 if native.INSTALLED:
@@ -20,6 +20,8 @@ class NativeEngine:
 
     The weights are packed at once and never read again where they came from.
     """
+
+    steps_at_a_time: int | None = STEPS_AT_A_TIME
 
     def __init__(self, decoder: DecoderWeights, storage: str) -> None:
         initial_weight, initial_bias = decoder.initial or (None, None)
@@ -87,7 +89,8 @@ class NativeRun:
     def __init__(self, run: _native.SamplerRun) -> None:
         self.run = run
 
-    def advance(self, steps: int) -> bool:
+    def advance(self, steps: int | None) -> bool:
+        assert steps is not None
         try:
             return self.run.advance(steps)
         except ValueError as error:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sketchrnn_fast.ops.decoder_weights import STROKE_SIZE, DecoderWeights
-from sketchrnn_fast.ops.sampler import register
+from sketchrnn_fast.ops.sampler import STEPS_AT_A_TIME, register
 from sketchrnn_fast.reference.hyper_lstm import hyper_lstm
 from sketchrnn_fast.reference.layer_norm_lstm import layer_norm_lstm
 from sketchrnn_fast.reference.lstm import Options, lstm
@@ -26,6 +26,8 @@ _SEQUENCES: dict[str, Any] = {"lstm": lstm, "layer_norm": layer_norm_lstm, "hype
 
 class ReferenceEngine:
     """An engine of `ops.sampler` in plain PyTorch."""
+
+    steps_at_a_time: int | None = STEPS_AT_A_TIME
 
     def __init__(self, decoder: DecoderWeights, storage: str) -> None:
         # Copies: a model that is trained on must not change a sampler made before.
@@ -110,7 +112,8 @@ class ReferenceRun:
         self._unfinished = True
 
     @torch.no_grad()
-    def advance(self, steps: int) -> bool:
+    def advance(self, steps: int | None) -> bool:
+        assert steps is not None
         for _ in range(steps):
             if not self._unfinished:
                 break
