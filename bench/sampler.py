@@ -158,7 +158,7 @@ def one_sketch_records(
     cases[EAGER] = lambda: eager.draw(1, POINTS, z, 1.0)
     if original is not None:
         cases[ORIGINAL] = original
-    seconds = interleaved(cases, repeats)
+    seconds = interleaved(cases, repeats, rehearse=True)
     compared = [
         ("float32", EAGER),
         ("float32", ORIGINAL),

@@ -7,17 +7,32 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 
+PAUSE_S = 0.05
+
 
 def interleaved(
-    cases: Mapping[str, Callable[[], object]], repeats: int, warm_up: int = 1
+    cases: Mapping[str, Callable[[], object]],
+    repeats: int,
+    warm_up: int = 1,
+    rehearse: bool = False,
 ) -> dict[str, list[float]]:
-    """Seconds of each repeat of each case, the cases taking turns."""
+    """Seconds of each repeat of each case, the cases taking turns.
+
+    Args:
+        warm_up: how often each case runs before the first turn.
+        rehearse: each turn of a case begins with a pause and a run that is not timed, so that cases
+            of milliseconds find neither threads of the case before still spinning nor its data in
+            the caches.
+    """
     for _ in range(warm_up):
         for run in cases.values():
             run()
     seconds: dict[str, list[float]] = {name: [] for name in cases}
     for _ in range(repeats):
         for name, run in cases.items():
+            if rehearse:
+                time.sleep(PAUSE_S)
+                run()
             start = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - start)
