@@ -68,7 +68,8 @@ def cuobjdump() -> Path:
 def test_it_is_built_for_every_target() -> None:
     targets = _native.build_report()["cuda_targets"]
     assert targets
-    if "CUDAARCHS" not in os.environ:
+    fewer = "CUDAARCHS" in os.environ or "CUDA_ARCHITECTURES" in os.environ.get("CMAKE_ARGS", "")
+    if os.environ.get("CI") and not fewer:
         assert targets == [*TARGETS, "compute_120"]
 
 

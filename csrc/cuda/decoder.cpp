@@ -125,7 +125,8 @@ class Packer {
       add(from.from_hyper, at.recurrent, false, units, from_hyper, gate_columns, 1, wide(units),
           gate_columns, depth, from_hidden);
     }
-    at.input = gates(from.input, units, kStrokeInputs, false);
+    const bool scaled = sizes_.cell == Cell::kHyper && from_hyper == 0;
+    at.input = gates(from.input, units, kStrokeInputs, scaled);
     if (Z > 0) {
       const std::size_t states = 2 * wide(sizes_.units) + 2 * wide(sizes_.hyper_units);
       at.static_input = gates(from.static_input, units, Z, true);

@@ -4,8 +4,8 @@
 // so that one lane loads one row of it at once; a unit's quad holds its columns in the four gates
 // i, j, f, o. Quads of one matrix lie one after the other, so a range of units is one run of
 // memory, which a block copies into its shared memory as it is. The matrices of a step are kept in
-// the storage type; vectors, and the matrices used once a sketch (W_z and the initial state's), in
-// float32.
+// the storage type; vectors, the matrices used once a sketch (W_z and the initial state's), and the
+// main W_x of a hyper decoder, which is small, in float32.
 
 #pragma once
 
@@ -54,7 +54,7 @@ struct DecoderSources {
 // Where a cell's weights lie, in bytes from the packed decoder's begin.
 struct CellOffsets {
   std::size_t recurrent;     // quads [units, depth]: of h, and in a hyper cell of ĥ after it
-  std::size_t input;         // quads [units, 5]
+  std::size_t input;         // quads [units, 5]; float32 in the main cell of a hyper decoder
   std::size_t static_input;  // quads [units, Z], float32
   std::size_t start;         // quads [units, Z], float32: h, c and two columns of zeros
   std::size_t start_bias;    // [units, 4], likewise

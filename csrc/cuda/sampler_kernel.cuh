@@ -200,9 +200,11 @@ class Sampler : private Slots {
     }
   }
 
-  // z W_z + x W_x of an own unit's four gates, x being (dx, dy, one of three pen columns).
+  // z W_z + x W_x of an own unit's four gates, x being (dx, dy, one of three pen columns); W_x is
+  // kept in type T.
+  template <class T>
   __device__ Quad input_products(const CellCall& cell, int s, int u, int unit) const {
-    const W* const weights = quad_of<W>(cell.input, unit, kStrokeInputs);
+    const T* const weights = quad_of<T>(cell.input, unit, kStrokeInputs);
     const Slot& at_slot = slot(s);
     const Quad x = load_quad(weights), y = load_quad(weights + kQuad);
     const Quad pen = load_quad(weights + (2 + at_slot.pen) * kQuad);
@@ -217,7 +219,7 @@ class Sampler : private Slots {
   }
 
   __device__ void add_inputs(const CellCall& cell, int s, int u, int unit) {
-    const Quad inputs = input_products(cell, s, u, unit);
+    const Quad inputs = input_products<W>(cell, s, u, unit);
     float* const own_gates = gates(cell, s, u);
 #pragma unroll
     for (int g = 0; g < kGates; ++g) own_gates[g] += inputs.value[g];
@@ -322,7 +324,7 @@ class Sampler : private Slots {
   }
 
   __device__ void scale_gates(int s, int u, int unit) {
-    const Quad inputs = input_products(call.main, s, u, unit);
+    const Quad inputs = input_products<float>(call.main, s, u, unit);
     const Quad of_x = project(0, s, unit), of_h = project(1, s, unit), shift = project(2, s, unit);
     float* const a = gates(call.main, s, u);
 #pragma unroll

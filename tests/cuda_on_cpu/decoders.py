@@ -64,11 +64,12 @@ class Decoder:
     def rounded(self, storage: torch.dtype) -> Decoder:
         """With the matrices of a step as the storage type has them.
 
-        Vectors, and what is used once a sketch, stay as they are.
+        Vectors, what is used once a sketch, and a HyperLSTM's W_x stay as they are.
         """
 
         def round_matrix(name: str, weight: Tensor) -> Tensor:
-            if weight.dim() == 1 or name.endswith("embedding_bias"):
+            vector = weight.dim() == 1 or name.endswith("embedding_bias")
+            if vector or (name == "w_xh" and self.cell == "hyper"):
                 return weight
             rounded = weight.to(storage).float()
             if name in ("w_xh", "hyper_w_xh"):

@@ -25,6 +25,8 @@ from cuda_on_cpu.decoders import (
 )
 from tolerances import assert_close
 
+from sketchrnn_fast.ops.decoder_weights import DecoderWeights
+from sketchrnn_fast.ops.sampler import Sampler
 from sketchrnn_fast.reference.sampler import Temperature
 
 PLACES = [("lstm", True), ("lstm", False), ("layer_norm", True), ("layer_norm", False)]
@@ -69,6 +71,35 @@ def test_it_draws_what_the_reference_draws(
     request = random_request(decoder, 9, 20)
     drawn = check(sampler, decoder, request, Grid(slots=4, stage_rows=3, resident=resident))
     assert set(drawn.outcomes) == {ENDED, LIMIT}
+
+
+@pytest.mark.parametrize("storage", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_it_draws_what_the_cpu_engine_draws(
+    sampler: SamplerOnCPU, cell: str, storage: torch.dtype
+) -> None:
+    decoder = random_decoder(cell)
+    request = random_request(decoder, 9, 12, prefixes=True)
+    assert decoder.start is not None
+    assert decoder.start_bias is not None
+    weights = DecoderWeights(
+        cell,
+        decoder.weights,
+        decoder.forget_bias,
+        (decoder.start, decoder.start_bias),
+        (decoder.head, decoder.head_bias),
+    )
+    engine = Sampler(weights, storage=str(storage).removeprefix("torch."), backend="native")
+    expected = engine.draw(
+        request.seeds,
+        z=request.z,
+        prefixes=[prefix.numpy() for prefix in request.prefixes or []],
+        limit=request.limit,
+        temperature=request.temperature,
+    )
+    outcomes = [ENDED if ended else LIMIT for ended in expected.ended]
+    drawn = sampler.draw(decoder, request, Grid.of(cell), storage)
+    assert_same_sketches(drawn, Drawn(expected.points, expected.lengths.tolist(), outcomes), cell)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -156,7 +187,7 @@ def test_a_drawing_that_is_stopped_tells_how_far_it_came(sampler: SamplerOnCPU, 
 
 @pytest.mark.parametrize("storage", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
 @pytest.mark.parametrize(("cell", "resident"), PLACES)
-def test_narrow_storage_rounds_the_matrices_and_nothing_else(
+def test_narrow_storage_rounds_the_matrices_of_a_step_and_nothing_else(
     sampler: SamplerOnCPU, cell: str, resident: bool, storage: torch.dtype
 ) -> None:
     decoder = random_decoder(cell)
