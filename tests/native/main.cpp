@@ -48,7 +48,7 @@ void test_all(int cases) {
     run(level->name, "recurrent forward", [&] { test_recurrent_forward(*level, cases); });
     run(level->name, "recurrent backward", [&] { test_recurrent_backward(*level, cases); });
     run(level->name, "mixture density", [&] { test_mixture_density(*level); });
-    run(level->name, "sampler", [&] { test_sampler(*level); });
+    run(level->name, "sampler", [&] { test_sampler(*level, cases); });
   }
 }
 

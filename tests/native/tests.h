@@ -17,7 +17,7 @@ void test_sorted_rows();
 void test_recurrent_forward(const Level& level, int cases);
 void test_recurrent_backward(const Level& level, int cases);
 void test_mixture_density(const Level& level);
-void test_sampler(const Level& level);
+void test_sampler(const Level& level, int cases);
 
 }  // namespace testing
 }  // namespace sketchrnn
