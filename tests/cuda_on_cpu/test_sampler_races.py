@@ -45,22 +45,31 @@ def race(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("thread_sanitizer"), "thread")
 
 
-def run(program: Path, *words: str | int) -> subprocess.CompletedProcess[str]:
+def run(program: Path, *words: str | int, timeout: float = 120) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [program, *map(str, words)],
         env={**os.environ, "TSAN_OPTIONS": f"halt_on_error=1 exitcode={RACE}"},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=120,
+        timeout=timeout,
     )
 
 
 def assert_race_without(race: Path, cell: str, barrier: str) -> None:
-    resident = int(cell != "hyper")
-    result = run(race, CELLS.index(cell), resident, BARRIERS.index(barrier))
-    assert result.returncode == RACE, f"no race without {barrier}:\n{result.stdout}"
-    assert "ThreadSanitizer: data race" in result.stdout
+    """Within three runs: ThreadSanitizer remembers four accesses of a place and may forget one.
+
+    Where it does, blocks that read different things may wait for each other for ever.
+    """
+    words = (CELLS.index(cell), int(cell != "hyper"), BARRIERS.index(barrier))
+    for _ in range(3):
+        try:
+            result = run(race, *words, timeout=40)
+        except subprocess.TimeoutExpired:
+            continue
+        if result.returncode == RACE and "ThreadSanitizer: data race" in result.stdout:
+            return
+    pytest.fail(f"no race is found without {barrier}")
 
 
 def test_every_barrier_is_known(race: Path) -> None:
