@@ -157,8 +157,11 @@ class Run {
     }
     call.batch = batch;
     call.threads = decoder_->threads_for(std::min(count, batch), threads);
+    threads_ = call.threads;
     drawing_.reset(decoder_->packed().begin(call));
   }
+
+  int threads() const { return threads_; }
 
   bool advance(std::int64_t steps) {
     if (busy_.exchange(true)) {
@@ -173,10 +176,15 @@ class Run {
       const py::gil_scoped_release no_gil;
       unfinished = drawing_->advance(steps);
     }
-    if (drawing_->failed_sketch >= 0) {
-      throw py::value_error("the decoder's parameters are not finite in step " +
-                            std::to_string(drawing_->failed_step) + " of sketch " +
-                            std::to_string(drawing_->failed_sketch));
+    const Failure& failure = drawing_->failure;
+    if (failure.fault != Fault::kNone) {
+      const std::string where = "in step " + std::to_string(failure.step) + " of sketch " +
+                                std::to_string(failure.sketch);
+      throw py::value_error(failure.fault == Fault::kParameters
+                                ? "the decoder's parameters are not finite " + where
+                                : "the offset drawn " + where +
+                                      " is not finite; the weights, z or the temperature are too "
+                                      "large");
     }
     return unfinished;
   }
@@ -214,6 +222,7 @@ class Run {
 
   const std::shared_ptr<const Decoder> decoder_;
   const py::tuple tensors_;
+  int threads_ = 1;
   std::unique_ptr<Drawing> drawing_;
   std::atomic<bool> busy_{false};
 };
@@ -237,9 +246,13 @@ void fill_parameters(const Decoder& decoder, const py::object& inputs, const py:
       const_cast<float*>(floats("parameters", parameters, {call.limit, call.count, columns}));
   if (call.count == 0) return;
   call.threads = decoder.threads_for(call.count, threads);
-  const py::gil_scoped_release no_gil;
   const std::unique_ptr<Drawing> drawing(decoder.packed().begin(call));
-  drawing->advance(call.limit * call.count);
+  constexpr std::int64_t kSteps = 64;  // between two looks at Control-C
+  for (bool unfinished = true; unfinished;) {
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    const py::gil_scoped_release no_gil;
+    unfinished = drawing->advance(kSteps);
+  }
 }
 
 }  // namespace
@@ -269,6 +282,7 @@ void bind_sampler(py::module_& module) {
            py::arg("prefix_offsets"), py::arg("softmax"), py::arg("sigma"), py::arg("greedy"),
            py::arg("points"), py::arg("lengths"), py::arg("ended"), py::arg("batch"),
            py::arg("threads"))
+      .def_property_readonly("threads", &Run::threads)
       .def("advance", &Run::advance, py::arg("steps"));
   module.def("sampler_parameters", &fill_parameters, py::arg("decoder"), py::arg("inputs"),
              py::arg("z"), py::arg("parameters"), py::arg("threads"));

@@ -313,11 +313,15 @@ class SamplerRun:
         batch: int,
         threads: int,
     ) -> None: ...
+    @property
+    def threads(self) -> int:
+        """How many it uses, of those that it was given."""
+
     def advance(self, steps: int) -> bool:
         """Take up to so many steps, one point of each sketch a step; gives whether any is left.
 
         Raises:
-            ValueError: the decoder's parameters are not finite.
+            ValueError: the decoder's parameters, or an offset drawn from them, are not finite.
             RuntimeError: another thread is advancing this run.
         """
 

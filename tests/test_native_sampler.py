@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -144,14 +146,40 @@ def test_published_decoders_give_the_parameters_of_the_reference(animal: str, sh
 # ---- Its own manners ----
 
 
-def test_what_is_drawn_is_given_back() -> None:
-    sampler = Sampler(make_model("hyper").decoder_weights())
-    sampler.draw(torch.arange(100), z=z_for(100), limit=LIMIT)
-    before = _native.memory_use()[0]
-    for _ in range(3):
-        sampler.draw(torch.arange(100), z=z_for(100), limit=LIMIT)
-        next(sampler.stream(torch.arange(3), z=z_for(3), limit=LIMIT))
-    assert _native.memory_use()[0] == before
+def resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system has no /proc")
+def test_memory_of_drawings_and_decoders_is_given_back() -> None:
+    decoder = make_model("hyper", dec_rnn_size=256).decoder_weights()
+    seeds, z = torch.arange(200), z_for(200)
+
+    def draw(times: int) -> None:
+        for _ in range(times):
+            sampler = Sampler(decoder)
+            sampler.draw(seeds, z=z, limit=1)
+            next(sampler.stream(seeds, z=z, limit=LIMIT))  # dropped half-way
+
+    draw(5)
+    before = resident_bytes()
+    draw(40)
+    # Each of the 40 decoders has 2 MiB of weights and each drawing some of rows.
+    assert resident_bytes() - before < 20 * 2**20
+
+
+def test_a_drawing_uses_the_threads_that_it_is_given_where_they_have_work() -> None:
+    def threads_of(units: int, count: int, threads: int) -> int:
+        model = make_model("lstm", dec_rnn_size=units, conditional=False)
+        engine = Sampler(model.decoder_weights()).engine
+        assert isinstance(engine, NativeEngine)
+        run = _native.SamplerRun(engine.decoder, **{**arguments(count), "threads": threads})
+        return run.threads
+
+    assert [threads_of(512, 20, threads) for threads in (1, 2, 5)] == [1, 2, 5]
+    assert threads_of(512, 1, 3) == 3
+    assert threads_of(8, 1, 4) == 1
 
 
 def test_a_drawing_that_was_cancelled_is_a_beginning() -> None:
@@ -303,11 +331,14 @@ def test_a_run_is_advanced_by_one_thread_at_a_time() -> None:
     assert "being advanced by another thread" in str(errors[0])
 
 
-def test_numbers_that_are_none_end_a_drawing_at_their_step() -> None:
-    decoder = make_model("lstm", conditional=False).decoder_weights()
-    # As each product adds up, infinity meets minus infinity.
-    huge = decoder.map(
-        lambda name, weight: torch.full_like(weight, 3e38) if name == "head weight" else weight
-    )
-    with pytest.raises(UserError, match=r"not finite in step \d+ of sketch \d+$"):
-        Sampler(huge).draw(torch.arange(9), limit=LIMIT)
+def test_parameters_that_are_not_finite_end_a_drawing_at_their_step() -> None:
+    model = make_model("lstm", conditional=False)
+    with torch.no_grad():  # of a Gaussian that is never chosen
+        model.output.linear.bias[3] = -1e4
+        model.output.linear.weight[3 + 3 * 5] = 3e38
+    expected = r"^the decoder's parameters are not finite in step \d+ of sketch \d+$"
+    with pytest.raises(UserError, match=expected):
+        Sampler(model.decoder_weights()).draw(torch.arange(9), limit=LIMIT)
+    sampler = Sampler(make_model("lstm").decoder_weights())
+    with pytest.raises(UserError, match=r"^the offset drawn in step 0 of sketch 0 is not finite"):
+        sampler.draw(torch.arange(9), z=z_for(9), limit=LIMIT, temperature=Temperature(3.4e38))

@@ -28,6 +28,8 @@ from cells import (
 )
 from tolerances import assert_close
 
+from sketchrnn_fast import nn, ops
+
 TINY = {"T": 3, "B": 3, "X": 2, "N": 3, "H": 2, "E": 2}
 on_each_backend = pytest.mark.usefixtures("backend")
 
@@ -204,3 +206,13 @@ def test_arguments_of_the_second_direction_are_checked_too() -> None:
     states = (first.state, second.state[:1])
     with pytest.raises(ValueError, match=r"^lstm: the state \(h, c\) has shapes"):
         cell.bidirectional(first.x, (first.weights, second.weights), states)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_weights_and_states_are_two(backend: str, count: int) -> None:
+    layer = nn.LSTM(3, 4, bidirectional=True)
+    weights = [cell.weights for cell in layer.cells]
+    x, state = torch.zeros(2, 5, 3), (torch.zeros(5, 4), torch.zeros(5, 4))
+    for given, states in ((tuple((weights * 2)[:count]), None), (tuple(weights), (state,) * count)):
+        with pytest.raises(ValueError, match=rf"is a tuple of {count}; it takes two, one a direc"):
+            ops.lstm_bidirectional(x, given, states)

@@ -300,6 +300,15 @@ def test_a_sampler_does_not_change_when_its_model_does(storage: str) -> None:
     assert_same(sampler.draw(SEEDS, z=z, limit=LIMIT), expected)
 
 
+def test_a_temperature_that_float32_does_not_hold_is_greedy() -> None:
+    model = make_model("layer_norm", conditional=False)
+    sampler = Sampler(model.decoder_weights())
+    expected = sampler.draw(SEEDS, limit=LIMIT, temperature=Temperature(0.0))
+    assert_same(sampler.draw(SEEDS, limit=LIMIT, temperature=Temperature(1e-46)), expected)
+    with pytest.raises(UserError, match=r"^temperature is 1e\+39; it must be at most 3\.4"):
+        sampler.draw(SEEDS, limit=LIMIT, temperature=Temperature(1e39))
+
+
 # ---- What is refused ----
 
 

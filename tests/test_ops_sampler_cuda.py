@@ -6,6 +6,7 @@ The kernel itself is checked in tests/cuda_on_cpu, its bindings in tests/test_cu
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,8 @@ class Kernel:
         return 100 * count
 
     def draw(self, *arguments: Any, rounds: int = 0, resume: bool = False) -> None:
-        *inputs, points, lengths, outcome, workspace, _ = arguments
+        *inputs, points, lengths, outcome, workspace, stream = arguments
+        assert stream == Stream.cuda_stream
         assert workspace.numel() == 100 * len(inputs[0])
         self.launches.append((rounds, resume))
         if not resume:
@@ -58,10 +60,23 @@ class Kernel:
         outcome[:] = torch.where(self.ended == 1, 1, 255 if unfinished else 0)
 
 
+class Stream:
+    """A stand-in for a stream: work is done when it is asked for."""
+
+    cuda_stream = 7
+
+    def record_event(self) -> str:
+        return "packed"
+
+    def wait_event(self, event: str) -> None:
+        assert event == "packed"
+
+
 @pytest.fixture
 def on_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampler_cuda._native, "CudaSampler", Kernel)
-    monkeypatch.setattr(sampler_cuda.CudaEngine, "stream", lambda self: 0)
+    monkeypatch.setattr(sampler_cuda.CudaEngine, "current_stream", lambda self: Stream())
+    monkeypatch.setattr(torch.cuda, "stream", contextlib.nullcontext)
 
 
 def draw(engine_type: type[Any], **arguments: Any) -> tuple[Drawings, Any]:

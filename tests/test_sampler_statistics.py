@@ -75,6 +75,23 @@ def test_strokes_are_those_of_the_reference_seed_by_seed(
 
 
 @on_each_engine
+def test_a_vanishing_deviation_and_a_full_correlation_are_guarded_as_in_the_loss() -> None:
+    model = constant_decoder("lstm")
+    with torch.no_grad():
+        bias = model.output.linear.bias
+        bias[:3] = torch.tensor([0.0, 0.0, -1e4])
+        bias[6:12] = 0.0  # means
+        bias[12:15] = 0.0  # log sigma of x
+        bias[15:18] = -60.0  # of y
+        bias[18:] = 30.0  # correlations before the tanh
+    found = Sampler(model.decoder_weights()).draw(torch.arange(50), limit=1).points[:, 0]
+    params = bias.detach().double().expand(50, -1)
+    expected = draw(params, torch.arange(50), 0, Temperature()).numpy()
+    np.testing.assert_allclose(found[:, :2], expected[:, :2], rtol=1e-5)
+    assert np.abs(found[:, 1]).max() > 1e-10
+
+
+@on_each_engine
 @each_temperature
 def test_pen_states_and_gaussians_follow_their_probabilities(temperature: Temperature) -> None:
     strokes = strokes_of_step(temperature)

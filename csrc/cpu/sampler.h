@@ -51,6 +51,15 @@ struct DrawCall {
   int threads;
 };
 
+// Why a sketch ended before its time: its raw parameters were not finite, or the offset that was
+// drawn from them was not.
+enum class Fault { kNone, kParameters, kOffset };
+
+struct Failure {
+  Fault fault = Fault::kNone;
+  std::int64_t sketch = -1, step = -1;
+};
+
 // A call on its way. `advance` takes up to `steps` steps, each of them one point of every sketch
 // that is being drawn, and returns whether any is unfinished.
 class Drawing {
@@ -62,8 +71,8 @@ class Drawing {
 
   virtual bool advance(std::int64_t steps) = 0;
 
-  // The first sketch whose parameters were not numbers, and the step; -1 for none.
-  std::int64_t failed_sketch = -1, failed_step = -1;
+  // A sketch that could not be drawn on, the first of those of its step and team.
+  Failure failure;
 };
 
 // A decoder's weights as one level reads them. Several drawings may use it at the same time.

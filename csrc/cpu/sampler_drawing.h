@@ -87,10 +87,7 @@ class DrawingOf final : public Drawing {
       Team& team = teams_[i];
       let_finished_leave(team);
       left += team.active;
-      if (team.failed_sketch >= 0 && (failed_sketch < 0 || team.failed_sketch < failed_sketch)) {
-        failed_sketch = team.failed_sketch;
-        failed_step = team.failed_step;
-      }
+      keep_first(failure, team.failure);
     }
     return left > 0;
   }
@@ -101,6 +98,7 @@ class DrawingOf final : public Drawing {
     std::ptrdiff_t t;      // the next stroke's index
     std::ptrdiff_t given;  // points of the sketch's prefix
     bool finished;
+    Fault fault;
   };
 
   struct Team {
@@ -109,7 +107,7 @@ class DrawingOf final : public Drawing {
     RowBlock z, states;  // of the sketches that enter
     Slot* slots;
     std::ptrdiff_t active;  // occupied slots are the first ones
-    std::int64_t failed_sketch, failed_step;
+    Failure failure;
   };
 
   static std::ptrdiff_t least(std::ptrdiff_t a, std::ptrdiff_t b) { return a < b ? a : b; }
@@ -132,7 +130,7 @@ class DrawingOf final : public Drawing {
                   with_z ? decoder_.initial.panels() * kPanel<float> : decoder_.state_width());
     team.slots = take<Slot>(arena_, count);
     team.active = 0;
-    team.failed_sketch = team.failed_step = -1;
+    team.failure = {};
   }
 
   // One thread's part of some steps: its place in a team, and the teams of its group of threads.
@@ -154,11 +152,11 @@ class DrawingOf final : public Drawing {
   bool step(const Member& member, Team& team) {
     if (member.index == 0) {
       let_finished_leave(team);
-      if (team.failed_sketch < 0) let_waiting_enter(team);
+      if (team.failure.fault == Fault::kNone) let_waiting_enter(team);
     }
     member.meet();
     const std::ptrdiff_t rows = team.active;
-    if (rows == 0 || team.failed_sketch >= 0) return false;
+    if (rows == 0 || team.failure.fault != Fault::kNone) return false;
     decoder_.cell.step(member, team.rows, rows);
     const RowBlock& hidden = decoder_.cell.hidden(team.rows);
     decoder_.head.run(hidden.data, hidden.width, {decoder_.head_bias, 0}, team.parameters, rows,
@@ -169,12 +167,19 @@ class DrawingOf final : public Drawing {
     return true;
   }
 
+  static void keep_first(Failure& kept, const Failure& other) {
+    if (other.fault == Fault::kNone) return;
+    if (kept.fault == Fault::kNone || other.sketch < kept.sketch) kept = other;
+  }
+
   void let_finished_leave(Team& team) const {
     for (std::ptrdiff_t slot = 0; slot < team.active;) {
-      if (!team.slots[slot].finished) {
+      const Slot& leaving = team.slots[slot];
+      if (!leaving.finished) {
         ++slot;
         continue;
       }
+      keep_first(team.failure, {leaving.fault, leaving.sketch, leaving.t});
       const std::ptrdiff_t last = --team.active;
       if (slot == last) continue;
       decoder_.cell.move(team.rows, last, slot);
@@ -189,7 +194,7 @@ class DrawingOf final : public Drawing {
       if (sketch >= call_.count) break;
       const std::ptrdiff_t given = call_.inputs == nullptr ? prefix_length(sketch) : 0;
       if (given == call_.limit) continue;  // nothing is left to draw
-      team.slots[team.active] = {sketch, 0, given, false};
+      team.slots[team.active] = {sketch, 0, given, false, Fault::kNone};
       set_input(team, team.active);
       if (decoder_.z_size > 0) {
         copy(team.z.row(team.active - first), call_.z + sketch * decoder_.z_size,
@@ -262,9 +267,9 @@ class DrawingOf final : public Drawing {
       float* const to = call_.parameters + (slot.t * call_.count + slot.sketch) * columns_;
       copy(to, parameters, float_bytes(columns_));
     } else {
+      if (!are_finite(parameters)) return fail(slot, Fault::kParameters);
       stroke = slot.t < slot.given ? given_stroke(slot) : draw(slot, parameters);
-      const float sum = stroke.x + stroke.y;
-      if (stroke.pen < 0 || !(sum - sum == 0.0f)) return fail(team, slot);
+      if (!is_finite(stroke.x) || !is_finite(stroke.y)) return fail(slot, Fault::kOffset);
       if (stroke.pen == kEndState) {
         call_.ended[slot.sketch] = 1;
         slot.finished = true;
@@ -296,11 +301,20 @@ class DrawingOf final : public Drawing {
                        static_cast<std::uint32_t>(slot.t), call_.temperature);
   }
 
-  void fail(Team& team, Slot& slot) const {
+  static void fail(Slot& slot, Fault fault) {
     slot.finished = true;
-    __atomic_store_n(&team.failed_step, slot.t, __ATOMIC_RELAXED);
-    __atomic_store_n(&team.failed_sketch, slot.sketch, __ATOMIC_RELAXED);
+    slot.fault = fault;
   }
+
+  bool are_finite(const float* parameters) const {
+    Vector<float> zeros{};
+    each_vector<float>(columns_, [&](std::ptrdiff_t i, auto lanes) {
+      zeros += only<float>(load(parameters + i), lanes) * 0.0f;
+    });
+    return sum<float>(zeros) == 0.0f;
+  }
+
+  static bool is_finite(float value) { return value - value == 0.0f; }
 
   Arena arena_;
   const Decoder& decoder_;

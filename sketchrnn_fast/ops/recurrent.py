@@ -112,6 +112,12 @@ class RecurrentOp:
         Returns:
             For each direction hidden [T, B, N] and the final state.
         """
+        for what, given in (("weights", weights), ("states", states)):
+            if given is not None and len(given) != 2:
+                raise ValueError(
+                    f"{self.name}_bidirectional: {what} is a tuple of {len(given)}; it takes two, "
+                    "one a direction"
+                )
         return self._run(x, weights, states, static_input, lengths, seed, options)
 
     def _run(

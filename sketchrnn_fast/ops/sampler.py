@@ -31,6 +31,9 @@ STORAGES = ("float32", "bfloat16")
 STEPS_AT_A_TIME = 64
 
 
+_FLOAT32 = torch.finfo(torch.float32)
+
+
 class Drawings(NamedTuple):
     """Sketches in model units.
 
@@ -61,6 +64,35 @@ class Point(NamedTuple):
     pen: int  # 0 down, 1 lifted after this point
 
 
+class Request(NamedTuple):
+    """What an engine is to draw; tensors are checked, contiguous, and on the weights' device.
+
+    Attributes:
+        seeds: int64 [count].
+        z: float32 [count, Z], or None for an unconditional decoder.
+        prefix_points: float32 [P, 3], all prefixes laid end to end.
+        prefix_offsets: int64 [count + 1]; sketch i has the rows from [i] to [i + 1].
+        limit: the most points of a sketch, its prefix included; no prefix is longer.
+        points: float32 [count, limit, 3], filled by the run; holds the prefixes already.
+        lengths: int64 [count], filled by the run as it draws; holds the prefixes' already.
+        ended: bool [count], filled by the run; false already.
+        batch: the most sketches side by side; as many as the engine likes if None.
+        threads: how many to use.
+    """
+
+    seeds: Tensor
+    z: Tensor | None
+    prefix_points: Tensor
+    prefix_offsets: Tensor
+    limit: int
+    temperature: Temperature
+    points: Tensor
+    lengths: Tensor
+    ended: Tensor
+    batch: int | None
+    threads: int
+
+
 class Run(Protocol):
     """A batch of sketches being drawn."""
 
@@ -86,34 +118,8 @@ class Engine(Protocol):
 
     steps_at_a_time: int | None
 
-    def begin(
-        self,
-        seeds: Tensor,
-        z: Tensor | None,
-        prefix_points: Tensor,
-        prefix_offsets: Tensor,
-        limit: int,
-        temperature: Temperature,
-        points: Tensor,
-        lengths: Tensor,
-        ended: Tensor,
-        batch: int | None,
-        threads: int,
-    ) -> Run:
-        """Prepare to draw; all tensors are checked, contiguous, and on the weights' device.
-
-        Args:
-            seeds: int64 [count].
-            z: float32 [count, Z], or None for an unconditional decoder.
-            prefix_points: float32 [P, 3], all prefixes laid end to end.
-            prefix_offsets: int64 [count + 1]; sketch i has the rows from [i] to [i + 1].
-            limit: the most points of a sketch, its prefix included; no prefix is longer.
-            points: float32 [count, limit, 3], filled by the run; holds the prefixes already.
-            lengths: int64 [count], filled by the run as it draws; holds the prefixes' already.
-            ended: bool [count], filled by the run; false already.
-            batch: the most sketches side by side; as many as the engine likes if None.
-            threads: how many to use.
-        """
+    def begin(self, request: Request) -> Run:
+        """Prepare to draw."""
         ...
 
     def parameters(self, strokes: Tensor, z: Tensor | None, params: Tensor, threads: int) -> None:
@@ -275,20 +281,20 @@ class Sampler:
         positions = torch.arange(limit, device=self.device)
         if len(laid):
             points[positions < given[:, None]] = laid
-        run = self.engine.begin(
+        request = Request(
             keys,
             z,
             laid,
             torch.from_numpy(offsets).to(self.device),
             limit,
-            temperature,
+            _in_float32(temperature),
             points,
             lengths,
             ended,
             batch,
             _threads(threads),
         )
-        return _Job(run, points, lengths, ended, np.diff(offsets))
+        return _Job(self.engine.begin(request), points, lengths, ended, np.diff(offsets))
 
     def _check_z(self, z: Tensor | None, rows: int) -> Tensor | None:
         width = self.decoder.z_size
@@ -317,17 +323,20 @@ class _Job(NamedTuple):
     ended: Tensor
     given: NDArray[np.int64]  # points of each prefix
 
+    def reached(self) -> NDArray[np.int64]:
+        """The length of each sketch so far; an engine may count prefixes as it reads them."""
+        lengths: NDArray[np.int64] = np.maximum(self.lengths.cpu().numpy(), self.given)
+        return lengths
+
     def drawings(self) -> Drawings:
-        return Drawings(
-            self.points.cpu().numpy(), self.lengths.cpu().numpy(), self.ended.cpu().numpy()
-        )
+        return Drawings(self.points.cpu().numpy(), self.reached(), self.ended.cpu().numpy())
 
     def steps(self) -> Iterator[list[Point]]:
         seen = self.given
         unfinished = True
         while unfinished:
             unfinished = self.run.advance(1)
-            lengths = np.maximum(self.lengths.cpu().numpy(), self.given)
+            lengths = self.reached()
             if drawn := self._between(seen, lengths):
                 yield drawn
             seen = lengths
@@ -361,12 +370,21 @@ def check_temperature(temperature: Temperature) -> None:
     """Refuse what is no temperature.
 
     Raises:
-        UserError: the value is negative or not finite, or the mode unknown.
+        UserError: the value is negative, not finite or past float32's range, or the mode unknown.
     """
     if not 0.0 <= temperature.value < float("inf"):
         raise UserError(f"temperature is {temperature.value}; it must be a number of at least 0")
+    if temperature.value > _FLOAT32.max:
+        raise UserError(f"temperature is {temperature.value}; it must be at most {_FLOAT32.max}")
     if temperature.mode not in MODES:
         raise UserError(f"mode is {temperature.mode!r}; it takes {' or '.join(MODES)}")
+
+
+def _in_float32(temperature: Temperature) -> Temperature:
+    """The same, greedy where an engine that computes in float32 would divide by nothing."""
+    if temperature.value < _FLOAT32.tiny:
+        return temperature._replace(value=0.0)
+    return temperature
 
 
 def _choose_backend(name: str | None, device: torch.device) -> str:

@@ -5,8 +5,6 @@ Untested on a GPU, as all of `csrc/cuda` is (docs/cuda.md).
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
@@ -14,8 +12,7 @@ from sketchrnn_fast.errors import UserError
 from sketchrnn_fast.ops import native
 from sketchrnn_fast.ops.backends import BackendError
 from sketchrnn_fast.ops.decoder_weights import CELLS, DecoderWeights
-from sketchrnn_fast.ops.sampler import register
-from sketchrnn_fast.reference.sampler import Temperature
+from sketchrnn_fast.ops.sampler import Request, register
 
 if native.INSTALLED:
     from sketchrnn_fast import _native
@@ -42,45 +39,17 @@ class CudaEngine:
             head_bias,
             storage,
         )
+        stream = self.current_stream()
         packed = torch.empty(self.sampler.packed_size, dtype=torch.uint8, device=self.device)
-        self.sampler.pack(packed, self.stream())
+        self.sampler.pack(packed, stream.cuda_stream)
+        self.packed = stream.record_event()
 
-    def stream(self) -> int:
-        return torch.cuda.current_stream(self.device).cuda_stream
+    def current_stream(self) -> torch.cuda.Stream:
+        return torch.cuda.current_stream(self.device)
 
-    def begin(
-        self,
-        seeds: Tensor,
-        z: Tensor | None,
-        prefix_points: Tensor,
-        prefix_offsets: Tensor,
-        limit: int,
-        temperature: Temperature,
-        points: Tensor,
-        lengths: Tensor,
-        ended: Tensor,
-        batch: int | None,
-        threads: int,
-    ) -> CudaRun:
+    def begin(self, request: Request) -> CudaRun:
         """See `ops.sampler.Engine`; the GPU's size decides how many sketches are side by side."""
-        size = self.sampler.workspace_size(len(seeds))
-        outcome = torch.full_like(seeds, _UNKNOWN, dtype=torch.uint8)
-        workspace = torch.empty(size, dtype=torch.uint8, device=self.device)
-        has_prefixes = len(prefix_points) > 0
-        arguments = _Arguments(
-            seeds,
-            z,
-            prefix_points if has_prefixes else None,
-            prefix_offsets if has_prefixes else None,
-            temperature.softmax,
-            temperature.sigma,
-            temperature.value == 0.0,
-            points,
-            lengths,
-            outcome,
-            workspace,
-        )
-        return CudaRun(self, arguments, ended)
+        return CudaRun(self, request)
 
     def parameters(self, strokes: Tensor, z: Tensor | None, params: Tensor, threads: int) -> None:
         """Refused: the kernel keeps its parameters to itself."""
@@ -89,46 +58,51 @@ class CudaEngine:
         )
 
 
-class _Arguments(NamedTuple):
-    """Of `CudaSampler.draw`, but for the stream; kept until the drawing is done."""
-
-    seeds: Tensor
-    z: Tensor | None
-    prefix_points: Tensor | None
-    prefix_offsets: Tensor | None
-    softmax: float
-    sigma: float
-    greedy: bool
-    points: Tensor
-    lengths: Tensor
-    outcome: Tensor
-    workspace: Tensor
-
-
 class CudaRun:
-    """A run of `ops.sampler`; each `advance` is one launch, and waits for it."""
+    """A run of `ops.sampler`; each `advance` is one launch, and waits for it.
 
-    def __init__(self, engine: CudaEngine, arguments: _Arguments, ended: Tensor) -> None:
+    All of it stays on the stream that was the current one when it began.
+    """
+
+    def __init__(self, engine: CudaEngine, request: Request) -> None:
         self.engine = engine
-        self.arguments = arguments
-        self.ended = ended
+        self.ended, self.lengths = request.ended, request.lengths
+        self.stream = engine.current_stream()
+        self.stream.wait_event(engine.packed)
+        seeds, temperature = request.seeds, request.temperature
+        self.outcome = torch.full_like(seeds, _UNKNOWN, dtype=torch.uint8)
+        size = engine.sampler.workspace_size(len(seeds))
+        has_prefixes = len(request.prefix_points) > 0
+        self.arguments = (
+            seeds,
+            request.z,
+            request.prefix_points if has_prefixes else None,
+            request.prefix_offsets if has_prefixes else None,
+            temperature.softmax,
+            temperature.sigma,
+            temperature.value == 0.0,
+            request.points,
+            request.lengths,
+            self.outcome,
+            torch.empty(size, dtype=torch.uint8, device=engine.device),
+            self.stream.cuda_stream,
+        )
         self.begun = False
 
     def advance(self, steps: int | None) -> bool:
-        stream = self.engine.stream()
-        rounds = 0 if steps is None else steps
-        self.engine.sampler.draw(*self.arguments, stream, rounds=rounds, resume=self.begun)
-        self.begun = True
-        outcome = self.arguments.outcome
-        self.ended.copy_(outcome == _ENDED)
-        failed = (outcome == _FAILED).nonzero()
-        if len(failed):
-            sketch = int(failed[0])
-            raise UserError(
-                "the decoder's parameters are not finite in step "
-                f"{int(self.arguments.lengths[sketch])} of sketch {sketch}"
-            )
-        return bool((outcome == _UNKNOWN).any())
+        with torch.cuda.stream(self.stream):
+            rounds = 0 if steps is None else steps
+            self.engine.sampler.draw(*self.arguments, rounds=rounds, resume=self.begun)
+            self.begun = True
+            self.ended.copy_(self.outcome == _ENDED)
+            failed = (self.outcome == _FAILED).nonzero()
+            if len(failed):
+                sketch = int(failed[0])
+                raise UserError(
+                    "the decoder's parameters, or an offset drawn from them, are not finite in "
+                    f"step {int(self.lengths[sketch])} of sketch {sketch}"
+                )
+            return bool((self.outcome == _UNKNOWN).any())
 
 
 if native.INSTALLED and "sampler" in _native.build_report()["cuda_kernels"]:

@@ -8,8 +8,7 @@ from torch import Tensor
 from sketchrnn_fast.errors import UserError
 from sketchrnn_fast.ops import native
 from sketchrnn_fast.ops.decoder_weights import CELLS, DecoderWeights
-from sketchrnn_fast.ops.sampler import STEPS_AT_A_TIME, register
-from sketchrnn_fast.reference.sampler import Temperature
+from sketchrnn_fast.ops.sampler import STEPS_AT_A_TIME, Request, register
 
 if native.INSTALLED:
     from sketchrnn_fast import _native
@@ -37,35 +36,23 @@ class NativeEngine:
             storage == "bfloat16",
         )
 
-    def begin(
-        self,
-        seeds: Tensor,
-        z: Tensor | None,
-        prefix_points: Tensor,
-        prefix_offsets: Tensor,
-        limit: int,
-        temperature: Temperature,
-        points: Tensor,
-        lengths: Tensor,
-        ended: Tensor,
-        batch: int | None,
-        threads: int,
-    ) -> NativeRun:
+    def begin(self, request: Request) -> NativeRun:
         """See `ops.sampler.Engine`."""
+        seeds, temperature, batch = request.seeds, request.temperature, request.batch
         run = _native.SamplerRun(
             self.decoder,
             seeds,
-            z,
-            prefix_points,
-            prefix_offsets,
+            request.z,
+            request.prefix_points,
+            request.prefix_offsets,
             temperature.softmax,
             temperature.sigma,
             temperature.value == 0.0,
-            points,
-            lengths,
-            ended.view(torch.uint8),
+            request.points,
+            request.lengths,
+            request.ended.view(torch.uint8),
             len(seeds) if batch is None else batch,
-            threads,
+            request.threads,
         )
         return NativeRun(run)
 

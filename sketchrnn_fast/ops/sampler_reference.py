@@ -6,17 +6,17 @@ It runs on any device. Batches follow one another, each until its last sketch ha
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sketchrnn_fast.ops.decoder_weights import STROKE_SIZE, DecoderWeights
-from sketchrnn_fast.ops.sampler import STEPS_AT_A_TIME, register
+from sketchrnn_fast.ops.sampler import STEPS_AT_A_TIME, Request, register
 from sketchrnn_fast.reference.hyper_lstm import hyper_lstm
 from sketchrnn_fast.reference.layer_norm_lstm import layer_norm_lstm
 from sketchrnn_fast.reference.lstm import Options, lstm
-from sketchrnn_fast.reference.sampler import Prefixes, State, Temperature, walk
+from sketchrnn_fast.reference.sampler import Prefixes, State, walk
 
 # Sketches that are drawn side by side unless the caller says otherwise.
 BATCH = 100
@@ -34,32 +34,16 @@ class ReferenceEngine:
         self.decoder = rounded(decoder) if storage == "bfloat16" else decoder.map(_copy)
 
     @torch.no_grad()
-    def begin(
-        self,
-        seeds: Tensor,
-        z: Tensor | None,
-        prefix_points: Tensor,
-        prefix_offsets: Tensor,
-        limit: int,
-        temperature: Temperature,
-        points: Tensor,
-        lengths: Tensor,
-        ended: Tensor,
-        batch: int | None,
-        threads: int,
-    ) -> ReferenceRun:
+    def begin(self, request: Request) -> ReferenceRun:
         """See `ops.sampler.Engine`; the threads are torch's, whatever `threads` says."""
-        job = _Job(
-            seeds, z, prefix_points, prefix_offsets, limit, temperature, points, lengths, ended
-        )
-        return ReferenceRun(self._steps(job, batch or BATCH))
+        return ReferenceRun(self._steps(request, request.batch or BATCH))
 
     @torch.no_grad()
     def parameters(self, strokes: Tensor, z: Tensor | None, params: Tensor, threads: int) -> None:
         """See `ops.sampler.Engine`."""
         params.copy_(self._decode(strokes, z, self._start(z, strokes.shape[1]))[0])
 
-    def _steps(self, job: _Job, batch: int) -> Iterator[None]:
+    def _steps(self, job: Request, batch: int) -> Iterator[None]:
         """Draw all batches; one yield a step."""
         for first in range(0, len(job.seeds), batch):
             rows = slice(first, first + batch)
@@ -72,7 +56,7 @@ class ReferenceEngine:
 
             seeds = job.seeds[rows]
             start = self._start(z, len(seeds))
-            dtype, given = self.decoder.head[0].dtype, job.prefixes(rows)
+            dtype, given = self.decoder.head[0].dtype, _prefixes(job, rows)
             strokes = walk(step, start, seeds, job.limit, job.temperature, dtype, given)
             for t, (stroke, ended) in enumerate(strokes):
                 is_drawn = ~ended & (given.lengths <= t)
@@ -121,25 +105,12 @@ class ReferenceRun:
         return self._unfinished
 
 
-class _Job(NamedTuple):
-    """The arguments of `begin` that a run needs."""
-
-    seeds: Tensor
-    z: Tensor | None
-    prefix_points: Tensor
-    prefix_offsets: Tensor
-    limit: int
-    temperature: Temperature
-    points: Tensor
-    lengths: Tensor
-    ended: Tensor
-
-    def prefixes(self, rows: slice) -> Prefixes:
-        """The prefixes of some sketches as stroke-5; `points` holds them already."""
-        lengths = self.prefix_offsets.diff()[rows]
-        dx, dy, pen = self.points[rows, : int(lengths.max())].unbind(-1)
-        strokes = torch.stack([dx, dy, 1 - pen, pen, torch.zeros_like(pen)], dim=-1)
-        return Prefixes(strokes.transpose(0, 1), lengths)
+def _prefixes(request: Request, rows: slice) -> Prefixes:
+    """The prefixes of some sketches as stroke-5; `points` holds them already."""
+    lengths = request.prefix_offsets.diff()[rows]
+    dx, dy, pen = request.points[rows, : int(lengths.max())].unbind(-1)
+    strokes = torch.stack([dx, dy, 1 - pen, pen, torch.zeros_like(pen)], dim=-1)
+    return Prefixes(strokes.transpose(0, 1), lengths)
 
 
 def rounded(decoder: DecoderWeights) -> DecoderWeights:

@@ -82,7 +82,7 @@ struct Drawn {
   Tensor<float> points{3 * kCount * kLimit};
   std::vector<std::int64_t> lengths = std::vector<std::int64_t>(kCount, -1);
   std::vector<std::uint8_t> ended = std::vector<std::uint8_t>(kCount, 9);
-  std::int64_t failed_sketch = -1;
+  Failure failure;
 
   bool operator==(const Drawn& other) const {
     return lengths == other.lengths && ended == other.ended && same_bits(points, other.points);
@@ -113,9 +113,9 @@ Drawn draw(const Decoder& decoder, const PackedDecoder& packed, const Settings& 
   call.batch = settings.batch;
   call.threads = settings.threads;
   const std::unique_ptr<Drawing> drawing(packed.begin(call));
-  while (drawing->advance(settings.steps) && drawing->failed_sketch < 0) {
+  while (drawing->advance(settings.steps) && drawing->failure.fault == Fault::kNone) {
   }
-  drawn.failed_sketch = drawing->failed_sketch;
+  drawn.failure = drawing->failure;
   return drawn;
 }
 
@@ -247,10 +247,18 @@ void rounds_nothing_but_the_weights_of_a_step(Decoder decoder, const DrawTempera
           decoder.name() + ": bfloat16 draws what rounded weights draw");
 }
 
-void stops_at_what_is_no_number(Decoder decoder) {
-  decoder.inputs.parameters.weights[1][3] = std::numeric_limits<float>::quiet_NaN();
-  const Drawn drawn = draw(decoder, *decoder.pack(false), {5, 2, 1000, {}});
-  require(drawn.failed_sketch >= 0, decoder.name() + ": NaN is reported");
+void stops_at_what_is_not_finite(Decoder decoder) {
+  const auto failure = [&](const DrawTemperature& temperature) {
+    return draw(decoder, *decoder.pack(false), {5, 2, 1000, temperature}).failure;
+  };
+  require(failure({1.0f, 3e38f, false}).fault == Fault::kOffset,
+          decoder.name() + ": an offset past float's range is reported");
+  // Of a Gaussian that nobody chooses.
+  decoder.head_bias[kPenStates] = -1e4f;
+  decoder.head_bias[kPenStates + 3 * decoder.mixtures] = std::numeric_limits<float>::infinity();
+  const Failure found = failure({1.0f, 1.0f, true});
+  require(found.fault == Fault::kParameters && found.sketch == 0 && found.step == 0,
+          decoder.name() + ": infinite parameters are reported, of the first sketch");
 }
 
 }  // namespace
@@ -271,7 +279,7 @@ void test_sampler(const Level& level, int cases) {
       }
       gives_the_ops_parameters(decoder, *decoder.pack(false));
       rounds_nothing_but_the_weights_of_a_step(decoder, {1.0f, 1.0f, false});
-      stops_at_what_is_no_number(decoder);
+      stops_at_what_is_not_finite(decoder);
     }
   }
   // Wider than a panel, and K wider than a vector.
