@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,7 @@ from tolerances import assert_close
 
 import sketchrnn_fast
 from sketchrnn_fast import ModelConfig, SketchRNN, ops
-from sketchrnn_fast.nn import MixtureDensity
-from sketchrnn_fast.nn.recurrent import RecurrentCell
+from sketchrnn_fast.nn import LSTMCell, MixtureDensity
 from sketchrnn_fast.philox import Stream
 from sketchrnn_fast.reference import philox
 from sketchrnn_fast.training.optimiser import Optimiser
@@ -142,19 +142,21 @@ def test_every_place_in_the_model_draws_with_a_key_of_its_own(
 ) -> None:
     """Both directions of the encoder, the decoder, and the noise of z."""
     keys: list[int] = []
-    run_cell, draw_normal = RecurrentCell.sequence, philox.normal
 
-    def sequence(cell: RecurrentCell, *arguments: Any, seed: torch.Tensor, **others: Any) -> Any:
-        keys.append(int(seed))
-        return run_cell(cell, *arguments, seed=seed, **others)
+    def watched(run: Callable[..., Any]) -> Callable[..., Any]:
+        def watch(*arguments: Any, seed: torch.Tensor, **others: Any) -> Any:
+            keys.extend(seed.tolist())
+            return run(*arguments, seed=seed, **others)
 
-    def normal(seed: torch.Tensor, *arguments: Any) -> torch.Tensor:
-        keys.append(int(seed))
-        return draw_normal(seed, *arguments)
+        return watch
 
-    monkeypatch.setattr(RecurrentCell, "sequence", sequence)
-    monkeypatch.setattr(philox, "normal", normal)
-    loss(make_model())
+    plain_normal = philox.normal
+    normal = watched(lambda *arguments, seed: plain_normal(seed, *arguments))
+    for name in ("op", "bidirectional_op"):
+        run = staticmethod(watched(getattr(LSTMCell, name)))
+        monkeypatch.setattr(LSTMCell, name, run)
+    monkeypatch.setattr(philox, "normal", lambda seed, *rest: normal(*rest, seed=seed))
+    loss(make_model(enc_model="lstm", dec_model="lstm"))
     assert len(keys) == len(set(keys)) == 4
 
 
