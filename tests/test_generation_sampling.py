@@ -135,6 +135,15 @@ def test_encode_gives_the_posterior_means_of_sketches_in_data_units() -> None:
         assert_close(mean, expected, torch.float32)
 
 
+def test_encoding_leaves_every_modules_training_mode_alone() -> None:
+    model = make_model().train()
+    model.decoder.eval()
+    modes = [module.training for module in model.modules()]
+    assert len(set(modes)) == 2
+    generation.encode(model, [np.ones((2, 3))])
+    assert [module.training for module in model.modules()] == modes
+
+
 BAD_ARGUMENTS = [
     ({"count": 0}, "count is 0 and max_len 20; both must be at least 1"),
     ({"max_len": 0}, "count is 2 and max_len 0; both must be at least 1"),
