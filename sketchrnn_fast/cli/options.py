@@ -36,9 +36,12 @@ class SamplerOptions:
 
     def check(self) -> None:
         """Refuse, before any work, what cannot be."""
-        from sketchrnn_fast.ops.sampler import check_storage
+        from sketchrnn_fast.config import MOST_SIZE
+        from sketchrnn_fast.ops.sampler import check_storage, check_whole
 
         check_storage(self.storage)
+        if self.max_len is not None:
+            check_whole("max_len", self.max_len, 1, MOST_SIZE)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from sketchrnn_fast.errors import UserError
-from sketchrnn_fast.generation.drawing import Sketch, length_limit, temperature_of
+from sketchrnn_fast.generation.drawing import Sketch, checked_sketches, length_limit, temperature_of
 from sketchrnn_fast.generation.latent import encode
 from sketchrnn_fast.generation.sampling import sample
 from sketchrnn_fast.nn import SketchRNN
@@ -107,6 +107,8 @@ def interpolate(
         raise UserError("this model is unconditional: it has no z to interpolate")
     length_limit(model, 1, max_len)
     temperature_of(temperature, mode, greedy)
+    if not isinstance(ends, Tensor):
+        ends = checked_sketches(ends, "sketch")
     latent_path(torch.zeros(len(ends), 1), steps, method)
     path = latent_path(ends if isinstance(ends, Tensor) else encode(model, ends), steps, method)
     return sample(

@@ -47,9 +47,9 @@ def posterior(model: SketchRNN, sketches: Sequence[ArrayLike]) -> Posterior:
     """
     if not model.config.conditional:
         raise UserError("this model is unconditional: it has no encoder")
-    if any(len(np.asarray(sketch)) == 0 for sketch in sketches) or not len(sketches):
-        raise UserError("there is nothing to encode: no sketch, or one without points")
     checked = checked_sketches(sketches, "sketch")
+    if not checked or not all(map(len, checked)):
+        raise UserError("there is nothing to encode: no sketch, or one without points")
     weight = model.output.linear.weight
     scale = np.array([float(model.scale_factor)] * 2 + [1.0], np.float32)
     parts = []

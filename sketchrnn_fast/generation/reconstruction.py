@@ -44,15 +44,15 @@ def reconstruct(
     """
     if z_from not in SOURCES:
         raise UserError(f"z_from is {z_from!r}; it takes {' or '.join(SOURCES)}")
-    length_limit(model, max(1, len(sketches)), max_len)
+    length_limit(model, 1, max_len)
     temperature_of(temperature, mode, greedy)
     belief = posterior(model, sketches)
     z = belief.mean
     if z_from == "sample":
-        z = belief.sample(prior(model, len(sketches), seed))
+        z = belief.sample(prior(model, len(z), seed))
     return sample(
         model,
-        len(sketches),
+        len(z),
         temperature=temperature,
         seed=seed,
         z=z,

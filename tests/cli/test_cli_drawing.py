@@ -150,6 +150,23 @@ def test_a_published_decoder_is_a_model(command, decoder: Path, tmp_path: Path, 
         np.testing.assert_array_equal(sketches[0][:4], POLYGON)
 
 
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (MemoryError("9 sketches take 99 bytes"), "9 sketches take 99 bytes"),
+        (MemoryError(), "there is not enough memory"),
+    ],
+)
+def test_too_little_memory_ends_in_one_sentence(
+    command, decoder: Path, monkeypatch: pytest.MonkeyPatch, error: MemoryError, sentence: str
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(generation, "sample", fails)
+    assert command("sample", decoder) == (2, "", f"error: {sentence}\n")
+
+
 BAD: list[tuple[str, list[str], str]] = [
     *(
         (name, ["--out", "a.svg", "--out", "drawn.gif"], "drawn.gif ends in .gif")
@@ -187,6 +204,10 @@ BAD: list[tuple[str, list[str], str]] = [
     ("reconstruct", ["--data_set", "no.npz"], "no.npz does not exist"),
     ("complete", ["--sketches", "no.npz"], "no.npz does not exist; a list of sketches is an .npz"),
     ("complete", ["--sketches", "a.npz", "--data_set", "b.npz"], "sketches and data_set are both"),
+    *(
+        (name, ["--max_len", str(10**11)], "max_len is 100000000000; it must be a whole number fr")
+        for name in COMMANDS
+    ),
     ("complete", ["--max_len", "2", "--points", "3"], "prefix 0 has 3 points; with max_len 2"),
 ]
 
