@@ -19,6 +19,7 @@ from sketchrnn_fast.errors import UserError
 
 CELLS = ("lstm", "layer_norm", "hyper")
 OBJECTIVES = ("magenta", "masked")
+MOST_SIZE = 2**20  # of units, Gaussians, and points in a sketch
 
 # Known to the original, decided here by the command that runs: accepted and left aside.
 IGNORED_HPARAMS = ("is_training",)
@@ -73,7 +74,7 @@ class ModelConfig:
             "hyper_embedding_size",
         ):
             _check_at_least(self, name, 1)
-            _check_interval(self, name, 1, _MOST_UNITS)
+            _check_interval(self, name, 1, MOST_SIZE)
         for name in ("recurrent_dropout_prob", "input_dropout_prob", "output_dropout_prob"):
             _check_keep_probability(self, name)
 
@@ -274,7 +275,6 @@ def _types_of(cls: type[Any]) -> dict[str, type]:
 # Checks
 
 _MOST_DIGITS = 10**300  # a whole number beyond this is no float
-_MOST_UNITS = 2**20
 
 
 def _check_types(config: ModelConfig | TrainConfig) -> None:

@@ -135,9 +135,22 @@ def test_encode_gives_the_posterior_means_of_sketches_in_data_units() -> None:
         assert_close(mean, expected, torch.float32)
 
 
+def test_encoding_leaves_every_modules_training_mode_alone() -> None:
+    model = make_model().train()
+    model.decoder.eval()
+    modes = [module.training for module in model.modules()]
+    assert len(set(modes)) == 2
+    generation.encode(model, [np.ones((2, 3))])
+    assert [module.training for module in model.modules()] == modes
+
+
 BAD_ARGUMENTS = [
-    ({"count": 0}, "count is 0 and max_len 20; both must be at least 1"),
-    ({"max_len": 0}, "count is 2 and max_len 0; both must be at least 1"),
+    ({"count": 0}, "count is 0; it must be a whole number from 1 to 2147483647"),
+    ({"count": 2.5}, "count is 2.5; it must be a whole number from 1 to 2147483647"),
+    ({"max_len": 0}, "max_len is 0; it must be a whole number from 1 to 1048576"),
+    ({"max_len": 2**20 + 1}, "max_len is 1048577; it must be a whole number from 1 to 1048576"),
+    ({"seed": 1.5}, f"seed is 1.5; it must be a whole number from {-(2**63)} to {2**64 - 1}"),
+    ({"z": np.zeros((2, 6))}, "z is a ndarray; it takes a tensor [2, 6], one row a sketch"),
     ({"temperature": -0.1}, "temperature is -0.1; it must be a number of at least 0"),
     ({"temperature": float("nan")}, "temperature is nan; it must be a number of at least 0"),
     ({"temperature": float("inf")}, "temperature is inf; it must be a number of at least 0"),

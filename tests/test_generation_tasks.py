@@ -151,6 +151,14 @@ def test_a_completion_begins_with_its_prefix_to_the_bit() -> None:
     assert any(len(completion) > 3 for completion in completions)
 
 
+def test_an_empty_prefix_may_be_an_empty_list_and_a_sketch_a_tensor_with_a_gradient() -> None:
+    model = scaled_model()
+    sketch = torch.tensor(SKETCHES[0], dtype=torch.float32, requires_grad=True)
+    expected = generation.complete(model, [SKETCHES[0], np.zeros((0, 3))], seed=4)
+    assert_same_drawings(generation.complete(model, [sketch, []], seed=4), expected)
+    assert torch.equal(generation.encode(model, [sketch]), generation.encode(model, SKETCHES[:1]))
+
+
 def test_integer_and_empty_prefixes_are_taken() -> None:
     model = scaled_model(conditional=False)
     prefix = np.array([[3, -4, 0], [5, 6, 1]], np.int16)
@@ -190,6 +198,13 @@ def test_a_sweep_keeps_z_and_seed(mode: str) -> None:
         assert_same_drawings(found[place::3], expected)
 
 
+def test_sketches_may_come_from_a_generator() -> None:
+    model = scaled_model()
+    for task in (generation.reconstruct, generation.interpolate, generation.complete):
+        found = task(model, (sketch for sketch in SKETCHES), seed=2)  # type: ignore[operator]
+        assert_same_drawings(found, task(model, SKETCHES, seed=2))  # type: ignore[operator]
+
+
 # ---- Storage ----
 
 
@@ -225,15 +240,20 @@ CONDITIONAL: list[tuple[str, dict[str, Any], str]] = [
     ("interpolate", {"method": "nlerp"}, "method is 'nlerp'; it takes slerp or lerp"),
     ("interpolate", {"ends": torch.zeros(2, 5)}, "z has shape [10, 5]; it takes [10, 6]"),
     ("interpolate", {"mode": "hot"}, "mode is 'hot'; it takes magenta or js"),
-    ("complete", {"prefixes": []}, "count is 0 and max_len 20; both must be at least 1"),
+    ("complete", {"prefixes": []}, "count is 0; it must be a whole number from 1 to 2147483647"),
     ("complete", {"prefixes": [POINT + np.inf]}, "prefix 0, point 0 has an offset that is not"),
     ("complete", {"prefixes": [POINT, POINT[:, 0]]}, "prefix 1 is float32 [1]; it takes numbers"),
     ("complete", {"max_len": 3}, "prefix 0 has"),
     ("complete", {"z": "data"}, "z is 'data'; it takes prior, prefix or a tensor"),
+    ("complete", {"z": np.zeros((5, 6))}, "z is a ndarray; it takes prior, prefix or a tensor"),
     ("complete", {"z": torch.zeros(5, 5)}, "z has shape [5, 5]; it takes [5, 6]"),
     ("temperature_sweep", {"temperatures": []}, "temperatures is empty; there must be at least"),
     ("temperature_sweep", {"temperatures": [0.5, -1.0]}, "temperature is -1.0; it must be"),
-    ("temperature_sweep", {"count": 0}, "count is 0 and max_len 20; both must be at least 1"),
+    (
+        "temperature_sweep",
+        {"count": 0},
+        "count is 0; it must be a whole number from 1 to 2147483647",
+    ),
 ]
 GOOD: dict[str, dict[str, Any]] = {
     "reconstruct": {"sketches": SKETCHES},

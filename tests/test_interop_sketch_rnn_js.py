@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import re
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from published import INTEGERS, SHAPES, UNITS, content
 from tolerances import assert_close
 
 from sketchrnn_fast import generation
-from sketchrnn_fast.interop import magenta
+from sketchrnn_fast.interop import magenta, sketch_rnn_js
 from sketchrnn_fast.interop.sketch_rnn_js import VARIABLES, ModelFileError, read_decoder
 
 PUBLISHED = {"bear": (175, 62.4323), "bicycle": (139, 86.8476), "rabbit": (155, 61.0124)}
@@ -92,7 +93,7 @@ def with_shapes(shapes: Any) -> Callable[[list[Any]], Any]:
 BROKEN: dict[str, tuple[Callable[[list[Any]], Any], str]] = {
     "empty": (lambda _: "", "it is no JSON, or it is cut short"),
     "cut short": (lambda value: json.dumps(value)[:-90], "it is no JSON, or it is cut short"),
-    "deep": (lambda _: "[" * 100000, "it is no JSON, or it is cut short"),
+    "deep": (lambda _: "[" * 9000, "it is no JSON, or it is cut short"),
     "an object": (lambda value: value[0], "it is not an array of an object, shapes and weights"),
     "two items": (lambda value: value[:2], "it is not an array of an object, shapes and weights"),
     "swapped": (lambda value: value[::-1], "it is not an array of an object, shapes and weights"),
@@ -102,11 +103,17 @@ BROKEN: dict[str, tuple[Callable[[list[Any]], Any], str]] = {
     "a list as mode": (with_info(mode=[2]), "its mode is [2]; a decoder has"),
     "no points": (with_info(max_seq_len=0), "its max_seq_len is 0; it must be a number of points"),
     "half a point": (with_info(max_seq_len=1.5), "its max_seq_len is 1.5; it must be a number"),
-    "endless": (with_info(max_seq_len=10**9), "max_seq_len is 1000000000; it must lie between"),
+    "endless": (
+        with_info(max_seq_len=10**9),
+        "its max_seq_len is 1000000000; it must be a number of points, 1 to 1048576",
+    ),
     "scale 0": (with_info(scale_factor=0), "its scale_factor is 0; it must be a number above 0"),
     "scale NaN": (with_info(scale_factor=math.nan), "its scale_factor is nan; it must be"),
+    "scale denormal": (with_info(scale_factor=1e-45), "its scale_factor is 1e-45; it must be a"),
+    "scale 0 in float32": (with_info(scale_factor=1e-60), "its scale_factor is 1e-60; it must be"),
+    "scale infinite": (with_info(scale_factor=1e39), "its scale_factor is 1e+39; it must be"),
     "scale text": (with_info(scale_factor="1"), "its scale_factor is '1'; it must be a number"),
-    "no shapes": (with_shapes([]), "its shapes are []; a decoder of N units has [[N, 123]"),
+    "no shapes": (with_shapes([]), "its shapes are []; a decoder of N units, at most 2048"),
     "four shapes": (with_shapes(SHAPES[:4]), "its shapes are [[3, 123], [123], [5, 12], [3, 12]]"),
     "K of 5": (with_shapes([[3, 33], [33], *SHAPES[2:]]), "its shapes are [[3, 33], [33],"),
     "no units": (with_shapes([[0, 123], [123], [5, 0], [0, 0], [0]]), "its shapes are [[0, 123]"),
@@ -141,6 +148,44 @@ def test_a_malformed_file_is_one_clear_sentence(
     with pytest.raises(ModelFileError, match=f"^{re.escape(f'{path}: {sentence}')}") as error:
         read_decoder(path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(with_info(mode=value) for value in ("a" * 10**7, ["a" * 10**6] * 9, int("9" * 4000))),
+        *(with_info(max_seq_len=value) for value in ("b" * 10**6, 10**3999, {"b" * 999: 1})),
+        *(with_info(scale_factor=value) for value in ("c" * 10**6, 10**3999, [[[[["c"]]]]] * 99)),
+        *(with_shapes(value) for value in ([10**3999], ["d" * 10**6] * 9, [[[9]] * 99] * 9)),
+    ],
+)
+def test_what_a_message_quotes_is_cut(
+    tmp_path: Path, change: Callable[[list[Any]], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(Path(), change(copy.deepcopy(content())))
+    with pytest.raises(ModelFileError) as error:
+        read_decoder("knot.gen.json")
+    assert len(str(error.value)) < 300
+
+
+def test_a_file_of_countless_values_is_refused_in_little_memory(tmp_path: Path) -> None:
+    path = write(tmp_path, "[" + "[]," * 10**6 + "[]]")
+    tracemalloc.start()
+    with pytest.raises(ModelFileError, match=r"it holds more values than a decoder has$"):
+        read_decoder(path)
+    assert tracemalloc.get_traced_memory()[1] < 3 * path.stat().st_size
+    tracemalloc.stop()
+
+
+def test_the_largest_decoder_that_is_taken_sets_the_size_of_its_file(tmp_path: Path) -> None:
+    weights = sum(map(math.prod, sketch_rnn_js._expected_shapes(sketch_rnn_js._MOST_UNITS)))
+    assert 0 < sketch_rnn_js._MOST_BYTES - 2 * weights * 4 / 3 <= 2**20
+    path = tmp_path / "huge.gen.json"
+    with path.open("wb") as stream:
+        stream.truncate(sketch_rnn_js._MOST_BYTES + 1)
+    with pytest.raises(ModelFileError, match=r"it has more than \d+ bytes; no decoder is that"):
+        read_decoder(path)
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

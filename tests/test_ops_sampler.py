@@ -188,6 +188,26 @@ def test_a_prefix_as_long_as_the_limit_leaves_nothing_to_draw() -> None:
     assert list(sampler.stream(SEEDS[:1], limit=4, prefixes=[prefix])) == []
 
 
+def test_prefixes_may_be_tensors_with_gradients_and_empty_lists() -> None:
+    sampler = Sampler(make_model(conditional=False).decoder_weights())
+    point = [1.0, 2.0, 0.0]
+    for prefix in (
+        torch.tensor([point], requires_grad=True),
+        torch.tensor([point], dtype=torch.bfloat16),
+        [point],
+    ):
+        expected = sampler.draw(
+            SEEDS[:2], limit=LIMIT, prefixes=[np.array([point]), np.zeros((0, 3))]
+        )
+        assert_same(sampler.draw(SEEDS[:2], limit=LIMIT, prefixes=[prefix, []]), expected)
+
+
+def test_seeds_may_be_a_view_that_runs_backwards() -> None:
+    sampler = Sampler(make_model(conditional=False).decoder_weights())
+    expected = sampler.draw(torch.tensor([3, 2, 1, 0]), limit=LIMIT)
+    assert_same(sampler.draw(np.arange(4)[::-1], limit=LIMIT), expected)
+
+
 # ---- Streaming and cancelling ----
 
 
@@ -368,6 +388,13 @@ def test_a_decoder_that_is_none_is_one_clear_sentence() -> None:
         Sampler(decoder, backend="abacus")
 
 
+@pytest.mark.parametrize("device", ["foo", "meta", "cuda:99", "cpu:x"])
+def test_a_device_that_cannot_be_used_is_one_clear_sentence(device: str) -> None:
+    decoder = make_model().decoder_weights()
+    with pytest.raises(ops.BackendError, match=rf"^the device {device} [^\n]+$"):
+        Sampler(decoder, device=device)
+
+
 POINT = np.zeros((1, 3), np.float32)
 BAD_CALLS: list[tuple[dict[str, Any], str]] = [
     ({"seeds": SEEDS.int()}, "seeds is torch.int32 [11]; it takes int64 [count], one a sketch"),
@@ -375,9 +402,18 @@ BAD_CALLS: list[tuple[dict[str, Any], str]] = [
     ({"seeds": SEEDS.numpy().astype("u2")}, "seeds is uint16 [11]; it takes int64 [count]"),
     ({"seeds": [1, 2]}, "seeds is a list; it takes int64 [count]"),
     ({"seeds": SEEDS[:0]}, "seeds is empty; there must be at least one sketch to draw"),
-    ({"limit": 0}, "limit is 0; a sketch may have at least 1 point"),
-    ({"batch": 0}, "batch is 0; it must be at least 1"),
-    ({"threads": 0}, "threads is 0; it must be at least 1"),
+    *(
+        ({"limit": value}, f"limit is {value}; it must be a whole number from 1 to {2**31 - 1}")
+        for value in (0, 2.5, 2**31, 2**64)
+    ),
+    *(
+        ({"batch": value}, f"batch is {value}; it must be a whole number from 1 to {2**63 - 1}")
+        for value in (0, 2.5, 2**63)
+    ),
+    *(
+        ({"threads": value}, f"threads is {value}; it must be a whole number from 1 to {2**31 - 1}")
+        for value in (0, 2.5, 2**31)
+    ),
     ({"temperature": Temperature(-1.0)}, "temperature is -1.0; it must be a number of at least 0"),
     ({"temperature": Temperature(float("nan"))}, "temperature is nan; it must be a number"),
     ({"temperature": Temperature(float("inf"))}, "temperature is inf; it must be a number"),
@@ -386,6 +422,9 @@ BAD_CALLS: list[tuple[dict[str, Any], str]] = [
     ({"z": torch.zeros(11, 5)}, "z has shape [11, 5]; it takes [11, 6], one row a sketch"),
     ({"z": torch.zeros(6)}, "z has shape [6]; it takes [11, 6]"),
     ({"z": torch.full((11, 6), float("nan"))}, "z has values that are not finite"),
+    ({"z": np.zeros((11, 6))}, "z is a ndarray; it takes a tensor [11, 6], one row a sketch"),
+    ({"prefixes": (POINT for _ in range(11))}, "prefixes is a generator; it takes a sequence of"),
+    ({"prefixes": [[[1, 2, 0], [3]]] * 11}, "prefix 0 is no array; it takes numbers of shape"),
     ({"prefixes": [POINT]}, "there are 1 prefixes for 11 seeds; it takes one a seed"),
     ({"prefixes": [POINT[:, :2]] * 11}, "prefix 0 is float32 [1, 2]; it takes numbers of shape"),
     ({"prefixes": [[["a", "b", "c"]]] * 11}, "prefix 0 is <U1 [1, 3]; it takes numbers"),
@@ -419,6 +458,8 @@ def test_strokes_for_parameters_are_checked() -> None:
     sampler = Sampler(make_model(conditional=False).decoder_weights())
     with pytest.raises(UserError, match=r"^strokes has shape \[3, 5\]; it takes stroke-5"):
         sampler.parameters(torch.zeros(3, 5))
+    with pytest.raises(UserError, match=r"^strokes is a ndarray; it takes a tensor, stroke-5 \["):
+        sampler.parameters(np.zeros((3, 1, 5)))  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"^strokes has values that are not finite$"):
         sampler.parameters(torch.full((1, 1, 5), float("inf")))
 
@@ -434,5 +475,5 @@ def test_parameters_that_overflow_end_in_an_error() -> None:
 
 def test_a_result_that_no_memory_holds_is_refused() -> None:
     sampler = Sampler(make_model(conditional=False).decoder_weights())
-    with pytest.raises(MemoryError, match=r"^11 sketches of \d+ points take \d+ bytes on cpu"):
-        sampler.draw(SEEDS, limit=2**50)
+    with pytest.raises(MemoryError, match=r"^1000000 sketches of \d+ points take \d+ bytes on cpu"):
+        sampler.draw(torch.arange(10**6), limit=2**31 - 1)

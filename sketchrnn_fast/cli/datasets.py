@@ -49,12 +49,14 @@ def given_sketches(
     if options.indices is not None and count is not None:
         raise UserError("indices and count are both given; indices already says how many")
     if options.sketches is not None:
-        if options.data_set is not None:
-            raise UserError("sketches and data_set are both given; one is enough")
+        for name in ("data_set", "data_dir", "split"):
+            if getattr(options, name) is not None:
+                raise UserError(f"sketches and {name} are both given; a file has no {name}")
         drawn, name = read_sketches(options.sketches), str(options.sketches)
         chosen = range(len(drawn) if count is None else count)
         return [drawn[index] for index in _checked(options, chosen, len(drawn), name)]
-    dataset = load_split(model.network, _names(model, options), options.data_dir, options.split)
+    split = "test" if options.split is None else options.split
+    dataset = load_split(model.network, _names(model, options), options.data_dir, split)
     total, wanted = len(dataset), count or 0
     chosen = choose(seed, total, wanted).tolist() if wanted <= total else range(wanted)
     scale = np.array([float(model.network.scale_factor)] * 2 + [1.0], np.float32)

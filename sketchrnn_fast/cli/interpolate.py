@@ -50,6 +50,8 @@ def interpolate(
         raise UserError(f"z is {z!r}; it takes data or prior")
     if method not in METHODS:
         raise UserError(f"method is {method!r}; it takes {' or '.join(METHODS)}")
+    if z == "prior":
+        data.check_unused()
     loaded = load_model(model, drawing.device, needs_encoder=True)
     if z == "prior":
         ends = generation.prior(loaded.network, count or 2, drawing.seed)

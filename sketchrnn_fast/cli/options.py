@@ -36,9 +36,12 @@ class SamplerOptions:
 
     def check(self) -> None:
         """Refuse, before any work, what cannot be."""
-        from sketchrnn_fast.ops.sampler import check_storage
+        from sketchrnn_fast.config import MOST_SIZE
+        from sketchrnn_fast.ops.sampler import check_storage, check_whole
 
         check_storage(self.storage)
+        if self.max_len is not None:
+            check_whole("max_len", self.max_len, 1, MOST_SIZE)
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,9 @@ class DataOptions:
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder of the data_set's files; here if not given.")
     ] = None
-    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test"
+    split: Annotated[str | None, typer.Option(help="train, valid or test; test if not given.")] = (
+        None
+    )
     sketches: Annotated[
         Path | None,
         typer.Option(help="Instead of a dataset: an .npz that these commands wrote."),
@@ -85,6 +90,21 @@ class DataOptions:
             "in a file as they stand. Without it, random ones of a split, or all of a file."
         ),
     ] = None
+
+    def check_unused(self) -> None:
+        """Refuse every option of the data, for a command that takes z from the prior.
+
+        Raises:
+            UserError: one is given.
+        """
+        from sketchrnn_fast.errors import UserError
+
+        for field in dataclasses.fields(self):
+            if getattr(self, field.name) is not None:
+                raise UserError(
+                    f"{field.name} is given, but z is prior, for which no data is read; z data "
+                    "takes it"
+                )
 
     def count_or(self, count: int | None, default: int) -> int | None:
         """How many sketches to take; None where a file or the indices say so."""

@@ -46,6 +46,8 @@ def sample(
     drawing.check()
     if z not in ("prior", "data"):
         raise UserError(f"z is {z!r}; it takes prior or data")
+    if z == "prior":
+        data.check_unused()
     loaded = load_model(model, drawing.device)
     codes, total = None, count or 16
     if z == "data":

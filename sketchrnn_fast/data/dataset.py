@@ -160,7 +160,7 @@ def flatten(
     lengths = np.fromiter(map(len, arrays), np.int64, len(arrays))
     with np.errstate(over="ignore"):
         points = np.concatenate(arrays, dtype=np.float32, casting="unsafe")
-    _check_values(points, lengths, arrays, name)
+    check_values(points, lengths, arrays, name)
     return np.clip(points, -OFFSET_LIMIT, OFFSET_LIMIT, out=points), lengths
 
 
@@ -174,12 +174,21 @@ def _misshapen(array: NDArray[Any]) -> str:
     return f"has shape {list(array.shape)}; a sketch has shape [points, 3]"
 
 
-def _check_values(
+def check_values(
     points: NDArray[np.float32],
     lengths: NDArray[np.int64],
     arrays: Sequence[NDArray[Any]],
     name: str,
 ) -> None:
+    """Refuse offsets that are not finite and pens other than 0 and 1.
+
+    Args:
+        points: float32 `[P, 3]`, all sketches end to end, of the given lengths `[n]`.
+        arrays: the n sketches before their conversion to float32, for the message.
+
+    Raises:
+        DatasetError: it names the first such sketch and point.
+    """
     pens = points[:, 2]
     for bad, what in (
         (~np.isfinite(points[:, :2]).all(axis=1), "offset"),

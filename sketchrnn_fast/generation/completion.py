@@ -55,18 +55,19 @@ def complete(
         UserError: a prefix is no sketch or too long, or an argument lies outside what is accepted;
             the message names it.
     """
-    count = len(prefixes)
+    begun = checked_sketches(prefixes, "prefix")
+    count = len(begun)
     limit = length_limit(model, count, max_len)
     chosen = temperature_of(temperature, mode, greedy)
-    begun = checked_sketches(prefixes, "prefix")
     for index, prefix in enumerate(begun):
         if len(prefix) > limit:
             raise UserError(
                 f"prefix {index} has {len(prefix)} points; with max_len {limit} it may have at "
                 "most as many"
             )
-    if isinstance(z, str) and z not in SOURCES:
-        raise UserError(f"z is {z!r}; it takes {', '.join(SOURCES)} or a tensor")
+    if not isinstance(z, Tensor) and (not isinstance(z, str) or z not in SOURCES):
+        found = repr(z) if isinstance(z, str) else f"a {type(z).__name__}"
+        raise UserError(f"z is {found}; it takes {', '.join(SOURCES)} or a tensor")
     code: Tensor | None = None
     if isinstance(z, Tensor):
         code = z

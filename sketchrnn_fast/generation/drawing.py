@@ -12,16 +12,23 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from sketchrnn_fast.errors import UserError
+from sketchrnn_fast.config import MOST_SIZE
 from sketchrnn_fast.nn import SketchRNN
 from sketchrnn_fast.ops import Sampler, Temperature
-from sketchrnn_fast.ops.sampler import check_stroke3, check_temperature
+from sketchrnn_fast.ops.sampler import check_stroke3, check_temperature, check_whole
 
 Sketch = NDArray[np.float32]
 
+_MOST_SKETCHES = 2**31 - 1
+
 
 def sketch_seeds(seed: int, count: int) -> Tensor:
-    """seed, seed + 1, … as int64 [count], modulo 2⁶⁴."""
+    """seed, seed + 1, … as int64 [count], modulo 2⁶⁴.
+
+    Raises:
+        UserError: the seed is no whole number of 64 bits.
+    """
+    seed = check_whole("seed", seed, -(2**63), 2**64 - 1)
     return torch.tensor([(seed + i + 2**63) % 2**64 - 2**63 for i in range(count)])
 
 
@@ -33,11 +40,14 @@ def temperature_of(value: float, mode: str, greedy: bool) -> Temperature:
 
 
 def length_limit(model: SketchRNN, count: int, max_len: int | None) -> int:
-    """The most points of a sketch: `max_len`, or the model's own limit."""
+    """The most points of a sketch: `max_len`, or the model's own limit.
+
+    Raises:
+        UserError: `max_len` or `count` is no whole number, less than 1, or more than is accepted.
+    """
+    check_whole("count", count, 1, _MOST_SKETCHES)
     limit = model.config.max_seq_len if max_len is None else max_len
-    if count < 1 or limit < 1:
-        raise UserError(f"count is {count} and max_len {limit}; both must be at least 1")
-    return limit
+    return check_whole("max_len", limit, 1, MOST_SIZE)
 
 
 def draw(
@@ -79,7 +89,7 @@ def checked_sketches(sketches: Sequence[ArrayLike], name: str) -> list[Sketch]:
     Raises:
         UserError: as `check_stroke3`; sketch i is called `name i`.
     """
-    arrays = [np.asarray(sketch) for sketch in sketches]
-    for index, array in enumerate(arrays):
-        check_stroke3(array, f"{name} {index}")
-    return [array.astype(np.float32) for array in arrays]
+    return [
+        check_stroke3(sketch, f"{name} {index}").astype(np.float32)
+        for index, sketch in enumerate(sketches)
+    ]

@@ -10,9 +10,15 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from sketchrnn_fast.errors import UserError
-from sketchrnn_fast.generation.drawing import Sketch, length_limit, temperature_of
+from sketchrnn_fast.generation.drawing import (
+    Sketch,
+    checked_sketches,
+    draw,
+    length_limit,
+    sketch_seeds,
+    temperature_of,
+)
 from sketchrnn_fast.generation.latent import encode
-from sketchrnn_fast.generation.sampling import sample
 from sketchrnn_fast.nn import SketchRNN
 
 METHODS = ("slerp", "lerp")
@@ -105,18 +111,18 @@ def interpolate(
     """
     if not model.config.conditional:
         raise UserError("this model is unconditional: it has no z to interpolate")
-    length_limit(model, 1, max_len)
-    temperature_of(temperature, mode, greedy)
+    limit = length_limit(model, 1, max_len)
+    chosen = temperature_of(temperature, mode, greedy)
+    if not isinstance(ends, Tensor):
+        ends = checked_sketches(ends, "sketch")
     latent_path(torch.zeros(len(ends), 1), steps, method)
     path = latent_path(ends if isinstance(ends, Tensor) else encode(model, ends), steps, method)
-    return sample(
+    (drawn,) = draw(
         model,
-        len(path),
-        temperature=temperature,
-        seed=seed,
+        sketch_seeds(seed, len(path)),
         z=path,
-        greedy=greedy,
-        mode=mode,
-        max_len=max_len,
+        limit=limit,
+        temperatures=[chosen],
         storage=storage,
     )
+    return drawn

@@ -7,9 +7,14 @@ from collections.abc import Sequence
 from numpy.typing import ArrayLike
 
 from sketchrnn_fast.errors import UserError
-from sketchrnn_fast.generation.drawing import Sketch, length_limit, temperature_of
+from sketchrnn_fast.generation.drawing import (
+    Sketch,
+    draw,
+    length_limit,
+    sketch_seeds,
+    temperature_of,
+)
 from sketchrnn_fast.generation.latent import posterior, prior
-from sketchrnn_fast.generation.sampling import sample
 from sketchrnn_fast.nn import SketchRNN
 
 SOURCES = ("mean", "sample")
@@ -44,20 +49,18 @@ def reconstruct(
     """
     if z_from not in SOURCES:
         raise UserError(f"z_from is {z_from!r}; it takes {' or '.join(SOURCES)}")
-    length_limit(model, max(1, len(sketches)), max_len)
-    temperature_of(temperature, mode, greedy)
+    limit = length_limit(model, 1, max_len)
+    chosen = temperature_of(temperature, mode, greedy)
     belief = posterior(model, sketches)
     z = belief.mean
     if z_from == "sample":
-        z = belief.sample(prior(model, len(sketches), seed))
-    return sample(
+        z = belief.sample(prior(model, len(z), seed))
+    (drawn,) = draw(
         model,
-        len(sketches),
-        temperature=temperature,
-        seed=seed,
+        sketch_seeds(seed, len(z)),
         z=z,
-        greedy=greedy,
-        mode=mode,
-        max_len=max_len,
+        limit=limit,
+        temperatures=[chosen],
         storage=storage,
     )
+    return drawn

@@ -30,7 +30,8 @@ def sample(
     """Draw sketches.
 
     Sketch i has the seed `seed + i` and is a function of that and of its z: the same drawing
-    whatever the count, up to the rounding of products in batches of different size.
+    whatever the count, to the bit on the native engine, up to the rounding of products in batches
+    of different size on the reference.
 
     Args:
         model: conditional or unconditional.
@@ -38,7 +39,7 @@ def sample(
         z: [count, Z], what to draw; drawn from the prior if None and the model is conditional.
         greedy: take the likeliest stroke at every step.
         mode: what temperature means, `magenta` or `js` (see `reference.sampler`).
-        max_len: the most points of a sketch; the model's max_seq_len if None.
+        max_len: the most points of a sketch, at most 2^20; the model's max_seq_len if None.
         storage: `bfloat16` rounds the decoder's matrices, for speed (see `ops.Sampler`).
 
     Returns:

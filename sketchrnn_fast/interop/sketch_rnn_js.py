@@ -17,13 +17,14 @@ import binascii
 import json
 import math
 import os
+import reprlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sketchrnn_fast.config import ConfigError, ModelConfig
+from sketchrnn_fast.config import MOST_SIZE, ModelConfig
 from sketchrnn_fast.errors import UserError
 from sketchrnn_fast.interop.magenta import load_variables
 from sketchrnn_fast.nn import SketchRNN
@@ -38,8 +39,15 @@ VARIABLES = (
     "vector_rnn/RNN/LSTMCell/W_hh",
     "vector_rnn/RNN/LSTMCell/bias",
 )
-_MOST_BYTES = 1 << 28
-_MOST_UNITS = 1 << 14
+_MOST_UNITS = 1 << 11  # the published have 512
+# N units have 123 N + 123 + 20 N + 4 N² + 4 N weights, each 2 bytes, of which base64 makes 8/3; and
+# 1 MiB for the rest.
+_MOST_BYTES = 8 * (4 * _MOST_UNITS**2 + 147 * _MOST_UNITS + 123) // 3 + (1 << 20)
+# Of values, each of which costs more memory than its text. A published file has about forty.
+_MOST_SEPARATORS = 10_000
+_SMALLEST_FACTOR = float(np.finfo(np.float32).tiny)
+_LARGEST_FACTOR = float(np.finfo(np.float32).max)
+_MOST_QUOTED = 100
 
 
 class ModelFileError(UserError):
@@ -72,8 +80,11 @@ def read_decoder(path: str | os.PathLike[str]) -> SketchRNN:
 def _parse(path: Path) -> Any:
     if path.stat().st_size > _MOST_BYTES:
         raise ModelFileError(f"it has more than {_MOST_BYTES} bytes; no decoder is that large")
+    content = path.read_bytes()
+    if sum(map(content.count, (b"[", b"{", b","))) > _MOST_SEPARATORS:
+        raise ModelFileError("it holds more values than a decoder has")
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(content)
     except (ValueError, RecursionError):
         raise ModelFileError("it is no JSON, or it is cut short") from None
 
@@ -91,16 +102,13 @@ def _decoder_of(content: Any) -> SketchRNN:
         name: _dequantised(text, shape, name.rsplit("/", 1)[1])
         for name, text, shape in zip(VARIABLES, texts, _expected_shapes(units), strict=True)
     }
-    try:
-        config = ModelConfig(
-            conditional=False,
-            dec_model="lstm",
-            dec_rnn_size=units,
-            num_mixture=MIXTURES,
-            max_seq_len=max_seq_len,
-        )
-    except ConfigError as error:
-        raise ModelFileError(str(error)) from None
+    config = ModelConfig(
+        conditional=False,
+        dec_model="lstm",
+        dec_rnn_size=units,
+        num_mixture=MIXTURES,
+        max_seq_len=max_seq_len,
+    )
     model = SketchRNN(config)
     load_variables(model, values)
     model.scale_factor.fill_(scale_factor)
@@ -112,16 +120,29 @@ def _checked_info(info: dict[str, Any]) -> tuple[int, float]:
     mode = info.get("mode")
     if type(mode) not in (int, str) or mode not in DECODER_MODES:
         raise ModelFileError(
-            f'its mode is {mode!r}; a decoder has {DECODER_MODES[0]} or "{DECODER_MODES[1]}", and '
-            "models with an encoder are not read"
+            f"its mode is {_quoted(mode)}; a decoder has {DECODER_MODES[0]} or "
+            f'"{DECODER_MODES[1]}", and models with an encoder are not read'
         )
     length: Any = info.get("max_seq_len")
     factor: Any = info.get("scale_factor")
-    if type(length) is not int or length < 1:
-        raise ModelFileError(f"its max_seq_len is {length!r}; it must be a number of points")
-    if type(factor) not in (int, float) or not 0 < factor < 1e30:
-        raise ModelFileError(f"its scale_factor is {factor!r}; it must be a number above 0")
+    if type(length) is not int or not 1 <= length <= MOST_SIZE:
+        raise ModelFileError(
+            f"its max_seq_len is {_quoted(length)}; it must be a number of points, 1 to {MOST_SIZE}"
+        )
+    is_number = type(factor) in (int, float)
+    if not is_number or not _SMALLEST_FACTOR <= factor <= _LARGEST_FACTOR:
+        raise ModelFileError(
+            f"its scale_factor is {_quoted(factor)}; it must be a number above 0, normal in float32"
+        )
     return length, float(factor)
+
+
+def _quoted(value: Any) -> str:
+    """What a file says, for a message: as Python writes it, cut where it is long or deep."""
+    writer = reprlib.Repr()
+    writer.maxstring = writer.maxlong = _MOST_QUOTED
+    text = writer.repr(value)
+    return text if len(text) <= _MOST_QUOTED else text[: _MOST_QUOTED - 1] + "…"
 
 
 def _expected_shapes(units: int) -> list[list[int]]:
@@ -135,10 +156,9 @@ def _checked_shapes(shapes: list[Any]) -> int:
     units: Any = first[0] if isinstance(first, list) and first else None
     is_count = type(units) is int and 1 <= units <= _MOST_UNITS
     if not is_count or shapes != _expected_shapes(units):
-        found = json.dumps(shapes)
         raise ModelFileError(
-            f"its shapes are {found if len(found) < 100 else found[:100] + '…'}; a decoder of N "
-            "units has [[N, 123], [123], [5, 4N], [N, 4N], [4N]]"
+            f"its shapes are {_quoted(shapes)}; a decoder of N units, at most {_MOST_UNITS}, has "
+            "[[N, 123], [123], [5, 4N], [N, 4N], [4N]]"
         )
     return int(units)
 

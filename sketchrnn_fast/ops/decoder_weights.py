@@ -23,7 +23,10 @@ STROKE_SIZE = 5
 
 
 class DecoderWeights(NamedTuple):
-    """All that drawing needs of a model, float32 and contiguous.
+    """All that drawing needs of a model, of any floating-point dtype, device and layout.
+
+    `Sampler` checks it, and gives its engine a copy or view that is float32 and contiguous, on the
+    device where it draws.
 
     Attributes:
         cell: `lstm`, `layer_norm` or `hyper`.

@@ -26,6 +26,7 @@ from sketchrnn_fast.reference.sampler import MODES, Temperature
 
 OP = "sampler"
 STORAGES = ("float32", "bfloat16")
+_MOST_INT32, _MOST_INT64 = 2**31 - 1, 2**63 - 1
 
 # Steps between two looks at whether the caller has cancelled, or pressed Control-C.
 STEPS_AT_A_TIME = 64
@@ -144,7 +145,8 @@ class Sampler:
     Raises:
         UserError: a weight has a wrong shape or a value that is not finite, or the storage is
             unknown; the message names it.
-        BackendError: the backend has no sampler or cannot run here.
+        BackendError: the backend has no sampler or cannot run here, or the device is unknown or
+            cannot be used here.
     """
 
     def __init__(
@@ -157,7 +159,7 @@ class Sampler:
     ) -> None:
         check_storage(storage)
         check_shapes(decoder)
-        self.device = torch.device(decoder.head[0].device if device is None else device)
+        self.device = _check_device(decoder.head[0].device if device is None else device)
 
         def place(_: str, weight: Tensor) -> Tensor:
             return weight.detach().to(self.device, torch.float32).contiguous()
@@ -239,6 +241,10 @@ class Sampler:
         Raises:
             UserError: a shape does not fit or a value is not finite.
         """
+        if not isinstance(strokes, Tensor):
+            raise UserError(
+                f"strokes is a {type(strokes).__name__}; it takes a tensor, stroke-5 [T, B, 5]"
+            )
         if strokes.dim() != 3 or strokes.shape[2] != STROKE_SIZE or 0 in strokes.shape:
             raise UserError(
                 f"strokes has shape {list(strokes.shape)}; it takes stroke-5 [T, B, 5] with at "
@@ -267,10 +273,9 @@ class Sampler:
     ) -> _Job:
         keys = _check_seeds(seeds).to(self.device)
         count = keys.shape[0]
-        if limit < 1:
-            raise UserError(f"limit is {limit}; a sketch may have at least 1 point")
-        if batch is not None and batch < 1:
-            raise UserError(f"batch is {batch}; it must be at least 1")
+        limit = check_whole("limit", limit, 1, _MOST_INT32)
+        if batch is not None:
+            batch = check_whole("batch", batch, 1, _MOST_INT64)
         check_temperature(temperature)
         z = self._check_z(z, count)
         prefix_points, offsets = _check_prefixes(prefixes, count, limit)
@@ -304,6 +309,10 @@ class Sampler:
             return None
         if z is None:
             raise UserError(f"z is missing; this model is conditional and takes [{rows}, {width}]")
+        if not isinstance(z, Tensor):
+            raise UserError(
+                f"z is a {type(z).__name__}; it takes a tensor [{rows}, {width}], one row a sketch"
+            )
         if tuple(z.shape) != (rows, width):
             raise UserError(
                 f"z has shape {list(z.shape)}; it takes [{rows}, {width}], one row a sketch"
@@ -387,6 +396,29 @@ def _in_float32(temperature: Temperature) -> Temperature:
     return temperature
 
 
+def check_whole(name: str, value: Any, least: int, most: int) -> int:
+    """Refuse what is no whole number from `least` to `most`; NumPy's are taken, and become int.
+
+    Raises:
+        UserError: it is none.
+    """
+    if not isinstance(value, int | np.integer) or not least <= value <= most:
+        raise UserError(f"{name} is {value}; it must be a whole number from {least} to {most}")
+    return int(value)
+
+
+def _check_device(device: torch.device | str) -> torch.device:
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise backends.BackendError(f"the device {device} cannot be used here: {reason}") from None
+    if found.type == "meta":
+        raise backends.BackendError("the device meta holds no values; nothing is drawn there")
+    return found
+
+
 def _choose_backend(name: str | None, device: torch.device) -> str:
     if name is None:
         return backends.select(OP, device)
@@ -403,7 +435,7 @@ def _check_seeds(seeds: Tensor | NDArray[np.int64]) -> Tensor:
         )
     if seeds.shape[0] < 1:
         raise UserError("seeds is empty; there must be at least one sketch to draw")
-    return seeds.contiguous() if isinstance(seeds, Tensor) else torch.tensor(seeds)
+    return seeds.contiguous() if isinstance(seeds, Tensor) else torch.tensor(seeds.copy())
 
 
 def _check_prefixes(
@@ -412,13 +444,16 @@ def _check_prefixes(
     """All prefixes laid end to end, float32 [P, 3], and where each begins, int64 [count + 1]."""
     if prefixes is None:
         return np.zeros((0, 3), np.float32), np.zeros(count + 1, np.int64)
+    if not isinstance(prefixes, Sequence | np.ndarray | Tensor):
+        raise UserError(
+            f"prefixes is a {type(prefixes).__name__}; it takes a sequence of one sketch a seed"
+        )
     if len(prefixes) != count:
         raise UserError(
             f"there are {len(prefixes)} prefixes for {count} seeds; it takes one a seed"
         )
-    arrays = [np.asarray(prefix) for prefix in prefixes]
+    arrays = [check_stroke3(prefix, f"prefix {index}") for index, prefix in enumerate(prefixes)]
     for index, array in enumerate(arrays):
-        check_stroke3(array, f"prefix {index}")
         if len(array) > limit:
             raise UserError(
                 f"prefix {index} has {len(array)} points; with limit {limit} it may have at most "
@@ -428,13 +463,23 @@ def _check_prefixes(
     return np.concatenate(arrays, dtype=np.float32, casting="unsafe"), offsets
 
 
-def check_stroke3(array: NDArray[Any], name: str) -> None:
-    """Refuse what is no stroke-3 sketch [N, 3], N = 0 allowed.
+def check_stroke3(sketch: ArrayLike | Tensor, name: str) -> NDArray[Any]:
+    """A stroke-3 sketch as an array [N, 3]; `[]` stands for one without points.
+
+    A tensor is taken from its device and becomes float32, its gradient left aside.
 
     Raises:
         UserError: the shape or type is another, an offset is not finite in float32, or a pen is
             neither 0 nor 1.
     """
+    if isinstance(sketch, Tensor):
+        sketch = sketch.detach().float().numpy(force=True)
+    try:
+        array = np.asarray(sketch)
+    except (ValueError, TypeError, RuntimeError):  # rows of different lengths, and the like
+        raise UserError(f"{name} is no array; it takes numbers of shape [points, 3]") from None
+    if array.shape == (0,):
+        array = array.reshape(0, 3)
     if array.ndim != 2 or array.shape[1] != 3 or array.dtype.kind not in "iuf":
         raise UserError(
             f"{name} is {array.dtype} {list(array.shape)}; it takes numbers of shape [points, 3]"
@@ -447,6 +492,7 @@ def check_stroke3(array: NDArray[Any], name: str) -> None:
     if not is_pen.all():
         point = int(is_pen.argmin())
         raise UserError(f"{name}, point {point} has the pen {array[point, 2]}; it must be 0 or 1")
+    return array
 
 
 def _results(count: int, limit: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -467,6 +513,4 @@ def _results(count: int, limit: int, device: torch.device) -> tuple[Tensor, Tens
 def _threads(threads: int | None) -> int:
     if threads is None:
         return torch.get_num_threads()
-    if threads < 1:
-        raise UserError(f"threads is {threads}; it must be at least 1")
-    return threads
+    return check_whole("threads", threads, 1, _MOST_INT32)

@@ -10,6 +10,7 @@ import torch
 from sketchrnn_fast.config import TrainConfig
 from sketchrnn_fast.data import SketchDataset, evaluation_batches
 from sketchrnn_fast.nn import Losses, SketchRNN
+from sketchrnn_fast.nn.modes import evaluating
 from sketchrnn_fast.training.seeds import Place, place_seed
 
 
@@ -61,11 +62,9 @@ def evaluate(
     """
     device = model.scale_factor.device
     seed = place_seed(config.seed, step, Place.EVALUATION, device)
-    was_training = model.training
-    model.eval()
     batches: list[tuple[int, Losses]] = []
     row = 0
-    try:
+    with evaluating(model):
         for batch in evaluation_batches(dataset, config.batch_size, model.config.max_seq_len):
             losses = model.loss(
                 torch.from_numpy(batch.strokes).to(device),
@@ -76,8 +75,6 @@ def evaluate(
             )
             batches.append((len(batch.lengths), losses))
             row += len(batch.lengths)
-    finally:
-        model.train(was_training)
     return _summary(batches, config, conditional=model.config.conditional)
 
 

@@ -73,7 +73,8 @@ def test_sample_writes_a_grid(
     command, trained: Path, data_dir: Path, tmp_path: Path, suffix: str, source: list[str]
 ) -> None:
     out = tmp_path / f"grid{suffix}"
-    arguments = ("--count", 5, "--seed", 3, "--data_dir", data_dir, "--out", out)
+    data = ("--data_dir", data_dir) if "data" in source else ()
+    arguments = ("--count", 5, "--seed", 3, *data, "--out", out)
     code, printed, err = command("sample", trained, *arguments, *source)
     assert (code, err) == (0, "")
     assert str(out) in printed

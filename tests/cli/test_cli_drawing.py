@@ -46,7 +46,7 @@ def test_every_command_writes_all_the_files_that_are_asked_for(
     command, trained: Path, data_dir: Path, tmp_path: Path, name: str
 ) -> None:
     files = [tmp_path / f"drawn{suffix}" for suffix in (".svg", ".png", ".npz")]
-    data = () if name == "sweep" else ("--data_dir", data_dir)
+    data = () if name in ("sample", "sweep") else ("--data_dir", data_dir)
     outs = [argument for file in files for argument in ("--out", file)]
     code, printed, err = command(name, trained, "--count", 3, *data, *outs)
     assert (code, err) == (0, "")
@@ -62,7 +62,7 @@ def test_without_out_an_svg_is_written_here(
     command, trained: Path, data_dir: Path, tmp_path: Path, monkeypatch: Any, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    data = () if name == "sweep" else ("--data_dir", data_dir)
+    data = () if name in ("sample", "sweep") else ("--data_dir", data_dir)
     assert command(name, trained, "--count", 2, *data)[0] == 0
     (file,) = tmp_path.iterdir()
     assert file.suffix == ".svg"
@@ -150,6 +150,23 @@ def test_a_published_decoder_is_a_model(command, decoder: Path, tmp_path: Path, 
         np.testing.assert_array_equal(sketches[0][:4], POLYGON)
 
 
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (MemoryError("9 sketches take 99 bytes"), "9 sketches take 99 bytes"),
+        (MemoryError(), "there is not enough memory"),
+    ],
+)
+def test_too_little_memory_ends_in_one_sentence(
+    command, decoder: Path, monkeypatch: pytest.MonkeyPatch, error: MemoryError, sentence: str
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(generation, "sample", fails)
+    assert command("sample", decoder) == (2, "", f"error: {sentence}\n")
+
+
 BAD: list[tuple[str, list[str], str]] = [
     *(
         (name, ["--out", "a.svg", "--out", "drawn.gif"], "drawn.gif ends in .gif")
@@ -186,7 +203,27 @@ BAD: list[tuple[str, list[str], str]] = [
     ("reconstruct", ["--indices", "1", "--count", "2"], "indices and count are both given"),
     ("reconstruct", ["--data_set", "no.npz"], "no.npz does not exist"),
     ("complete", ["--sketches", "no.npz"], "no.npz does not exist; a list of sketches is an .npz"),
-    ("complete", ["--sketches", "a.npz", "--data_set", "b.npz"], "sketches and data_set are both"),
+    *(
+        (
+            "complete",
+            ["--sketches", "a.npz", f"--{option}", value],
+            f"sketches and {option} are both",
+        )
+        for option, value in (("data_set", "b.npz"), ("data_dir", "."), ("split", "test"))
+    ),
+    *(
+        (name, ["--z", "prior", f"--{option}", value], f"{option} is given, but z is prior, for wh")
+        for name in ("sample", "interpolate")
+        for option, value in (
+            *(("data_set", "b.npz"), ("data_dir", "."), ("split", "test")),
+            *(("sketches", "a.npz"), ("indices", "1,2")),
+        )
+    ),
+    ("sample", ["--sketches", "a.npz"], "sketches is given, but z is prior"),
+    *(
+        (name, ["--max_len", str(10**11)], "max_len is 100000000000; it must be a whole number fr")
+        for name in COMMANDS
+    ),
     ("complete", ["--max_len", "2", "--points", "3"], "prefix 0 has 3 points; with max_len 2"),
 ]
 
@@ -203,7 +240,8 @@ def test_bad_input_ends_in_one_sentence_and_writes_nothing(
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    data = () if name == "sweep" else ("--data_dir", data_dir)
+    has_no_data = name in ("sample", "sweep") or {"--sketches", "prior"} & {*arguments}
+    data = () if has_no_data else ("--data_dir", data_dir)
     code, out, err = command(name, trained, *data, *arguments)
     assert (code, out) == (2, "")
     assert err.startswith("error: ")

@@ -318,6 +318,74 @@ def test_a_member_that_inflates_absurdly_is_refused_before_it_is_inflated(tmp_pa
     assert memory() == before
 
 
+def compressed_zeros(path, compression, claimed):
+    """A list of sketches of 300 MB of zeros, whose entry claims another size."""
+    header_ = header((25_000_000, 3), "<f4")
+    size = len(header_) + 300_000_000
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("lengths.npy", header((1,), "<i8") + struct.pack("<q", 75_000))
+        with archive.open("points.npy", "w") as stream:
+            stream.write(header_)
+            for _ in range(300):
+                stream.write(bytes(1_000_000))
+        for split in ("train", "valid", "test"):
+            archive.writestr(f"{split}.npy", b"")
+    content = path.read_bytes()
+    path.write_bytes(content.replace(struct.pack("<I", size), struct.pack("<I", claimed)))
+    return path
+
+
+@pytest.mark.parametrize("method", ["DEFLATED", "BZIP2", "LZMA"])
+def test_a_member_that_holds_more_than_it_claims_is_refused_in_little_memory(
+    method, tmp_path, memory
+):
+    compression = getattr(zipfile, f"ZIP_{method}")
+    path = compressed_zeros(tmp_path / "a.npz", compression, 900_000)
+    assert path.stat().st_size < 400_000
+    tracemalloc.reset_peak()
+    with pytest.raises(DatasetError):
+        read_sketches(path)
+    assert memory() < 10_000_000
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_compression_that_numpy_does_not_write_is_refused(compression, tmp_path):
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("train.npy", header((1, 2, 3), "<i2") + bytes(12))
+        for split in ("valid", "test"):
+            archive.writestr(f"{split}.npy", b"")
+    refused(path, "split train: its compression is of another kind; npz files are stored or defl")
+
+
+def npy_of_text(text):
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(b"{'descr': (", b"{'descr': '<f4'", b"'''", b"(((((", b"", b"\xff", b"[", b"1" * 9000),
+        b"{'descr': ',', 'fortran_order': False, 'shape': (3, 3)}",
+        b"{'descr': (), 'fortran_order': False, 'shape': (3, 3)}",
+        b"{'descr': '\\d', 'fortran_order': False, 'shape': (3, 3)}",
+        b"{'descr': {'names': 1}, 'fortran_order': False, 'shape': (3, 3)}",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (3if 1else 2,3)}",
+        b"{" * 200,
+    ],
+)
+def test_a_damaged_header_is_refused_without_a_warning(text, tmp_path, recwarn):
+    refused(npz_with_train(tmp_path / "a.npz", npy_of_text(text)), "its npy header cannot be read")
+    assert not recwarn.list
+
+
+def test_the_long_integers_of_python_2s_headers_are_read_without_a_warning(tmp_path, recwarn):
+    text = b"{'descr': '<i2', 'fortran_order': False, 'shape': (1L, 2L, 3L)}"
+    path = npz_with_train(tmp_path / "a.npz", npy_of_text(text) + bytes(12))
+    assert_same(read_npz(path)["train"], [np.zeros((2, 3), np.int16)])
+    assert not recwarn.list
+
+
 def test_a_small_pickle_that_names_one_array_very_often_is_refused(tmp_path):
     one = np.zeros((20_000, 3), np.int16)
     content = pickle.dumps(object_array([one] * 10_000), protocol=2)
@@ -373,7 +441,7 @@ def read_or_refused(path):
 
 def test_a_list_of_sketches_comes_back(tmp_path: Path) -> None:
     path = tmp_path / "drawn.npz"
-    sketches = [np.full((n, 3), n, np.float32) for n in (3, 0, 1, 5, 0)]
+    sketches = [np.full((n, 3), [n, -n, n % 2], np.float32) for n in (3, 0, 1, 5, 0)]
     write_sketches(path, sketches)
     found = read_sketches(path)
     assert len(found) == 5
@@ -423,6 +491,22 @@ def test_numpy_reads_a_list_of_sketches_without_a_pickle(tmp_path: Path) -> None
         (
             {"points": np.array([None, 1], object), "lengths": np.array([1, 1])},
             ", points: it is an object array; it must be one of numbers",
+        ),
+        (
+            {"points": np.array([[0, 0, 1], [1e300, 0, 0]]), "lengths": np.array([1, 0, 1])},
+            ", sketch 2, point 0 has the offset (1e+300, 0.0); it must be finite in float32",
+        ),
+        (
+            {"points": np.full((3, 3), np.nan), "lengths": np.array([3])},
+            ", sketch 0, point 0 has the offset (nan, nan); it must be finite in float32",
+        ),
+        (
+            {"points": np.array([[0, 0, 1], [0, 0, 0], [0, 0, 2]]), "lengths": np.array([1, 2])},
+            ", sketch 1, point 1 has the pen 2; it must be 0 or 1",
+        ),
+        (
+            {"points": np.array([[0, 0, np.nan]]), "lengths": np.array([1])},
+            ", sketch 0, point 0 has the pen nan; it must be 0 or 1",
         ),
     ],
 )

@@ -83,8 +83,10 @@ def test_both_objectives_report_the_same_forms(model: SketchRNN, splits) -> None
 
 def test_evaluation_leaves_the_models_mode_as_it_was(model: SketchRNN, splits) -> None:
     model.train()
+    model.decoder.eval()
     first = evaluate(model, splits.valid, TRAIN)
     assert model.training
+    assert not model.decoder.training
     model.eval()
     assert evaluate(model, splits.valid, TRAIN) == first
     assert not model.training
