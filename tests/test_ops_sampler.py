@@ -382,10 +382,14 @@ def test_a_decoder_that_is_none_is_one_clear_sentence() -> None:
     for bad, sentence in cases:
         with pytest.raises(UserError, match=f"^{re.escape(sentence)}"):
             Sampler(bad)
-    with pytest.raises(UserError, match=r"^storage is 'int8'; it takes float32 or bfloat16$"):
+    with pytest.raises(
+        UserError, match=r"^storage is 'int8'; it takes float32, bfloat16, float16$"
+    ):
         Sampler(decoder, storage="int8")
     with pytest.raises(ops.BackendError, match=r"names the backend 'abacus'"):
         Sampler(decoder, backend="abacus")
+    with pytest.raises(UserError, match=r"^storage is float16, which only the cuda backend has"):
+        Sampler(make_model().decoder_weights(), storage="float16")
 
 
 @pytest.mark.parametrize("device", ["foo", "meta", "cuda:99", "cpu:x"])

@@ -25,7 +25,7 @@ from sketchrnn_fast.ops.decoder_weights import STROKE_SIZE, DecoderWeights, chec
 from sketchrnn_fast.reference.sampler import MODES, Temperature
 
 OP = "sampler"
-STORAGES = ("float32", "bfloat16")
+STORAGES = ("float32", "bfloat16", "float16")  # the last of the cuda backend alone
 _MOST_INT32, _MOST_INT64 = 2**31 - 1, 2**63 - 1
 
 # Steps between two looks at whether the caller has cancelled, or pressed Control-C.
@@ -138,7 +138,8 @@ class Sampler:
 
     Args:
         decoder: its weights, of any floating-point dtype.
-        storage: what the packed matrices are rounded to, `float32` or `bfloat16`; sums are float32.
+        storage: what the packed matrices are rounded to, `float32`, `bfloat16` or, by the cuda
+            backend alone, `float16`; sums are float32.
         backend: the engine; as an op's backend is chosen, unless given.
         device: where to draw; the weights' own unless given.
 
@@ -170,6 +171,11 @@ class Sampler:
                 raise UserError(f"the decoder's {name} has values that are not finite")
         self.storage = storage
         self.backend = _choose_backend(backend, self.device)
+        if storage == "float16" and self.backend != "cuda":
+            raise UserError(
+                f"storage is float16, which only the cuda backend has; the {self.backend} backend "
+                "takes float32 and bfloat16"
+            )
         factory = backends.implementation(OP, self.backend)
         self.engine: Engine = factory(self.decoder, storage)
 
@@ -372,7 +378,7 @@ def check_storage(storage: str) -> None:
         UserError: it is unknown.
     """
     if storage not in STORAGES:
-        raise UserError(f"storage is {storage!r}; it takes {' or '.join(STORAGES)}")
+        raise UserError(f"storage is {storage!r}; it takes {', '.join(STORAGES)}")
 
 
 def check_temperature(temperature: Temperature) -> None:
