@@ -239,7 +239,8 @@ void rounds_nothing_but_the_weights_of_a_step(Decoder decoder, const DrawTempera
     const std::ptrdiff_t gates = 4 * s.H;
     round(weights[7], 0, s.X * gates);
     round(weights[7], (s.X + s.S) * gates, s.N * gates);
-    for (const std::size_t i : {8, 13, 15, 16, 18, 19, 20}) round_all(i);
+    const std::size_t matrices[] = {8, 13, 15, 16, 18, 19, 20};
+    for (const std::size_t i : matrices) round_all(i);
   } else {
     round(weights[0], 0, s.X * 4 * s.N);
   }
