@@ -111,16 +111,16 @@ def _offset_rows(
 ):  # fmt: skip
     """The offset loss of the rows `row` (int64 [ROWS], where `valid`), and its 6K columns."""
     weight = tl.load(weight_ptr + row, mask=valid, other=0).to(COMPUTE)
-    hidden = weight == 0
-    x = tl.load(target_ptr + row * 5, mask=valid & ~hidden, other=0).to(COMPUTE)[:, None]
-    y = tl.load(target_ptr + row * 5 + 1, mask=valid & ~hidden, other=0).to(COMPUTE)[:, None]
+    counted = valid & (weight != 0)
+    x = tl.load(target_ptr + row * 5, mask=counted, other=0).to(COMPUTE)[:, None]
+    y = tl.load(target_ptr + row * 5 + 1, mask=counted, other=0).to(COMPUTE)[:, None]
 
-    # Hidden rows compute with zeros, which is finite, and so 0 once it is weighted; the padding has
-    # a logit of -∞, and so a share of 0.
+    # Rows of weight 0 compute with zeros: finite, and so 0 once it is weighted. The padding has
+    # logits of -∞, and so shares of 0.
     k = tl.arange(0, PADDED)[None, :]
     column = row[:, None] * WIDTH + 3 + k
     inside = valid[:, None] & (k < MIXTURES)
-    counts = inside & ~hidden[:, None]
+    counts = inside & counted[:, None]
     pi_logits = tl.load(params_ptr + column, mask=counts, other=0).to(COMPUTE)
     pi_logits = tl.where(k < MIXTURES, pi_logits, MINUS_INFINITY)
     params = params_ptr + column

