@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +22,7 @@ from cuda_on_cpu.decoders import (
     random_decoder,
     random_request,
 )
+from machine_code import find_cuobjdump, missing
 from tolerances import assert_close
 
 from sketchrnn_fast import _native
@@ -39,30 +37,10 @@ MOST_STACK = {"sample": 40, "pack_quads": 0}
 OPS = {"lstm": "lstm", "layer_norm": "layer_norm_lstm", "hyper": "hyper_lstm"}
 
 
-def missing(what: str) -> None:
-    """A developer may lack it; the project's own CI has it."""
-    if os.environ.get("CI"):
-        pytest.fail(what)
-    pytest.skip(what)
-
-
 @pytest.fixture(scope="module", autouse=True)
 def built() -> None:
     if "sampler" not in _native.build_report()["cuda_kernels"]:
         missing("this build has no CUDA kernels")
-
-
-@pytest.fixture(scope="module")
-def cuobjdump() -> Path:
-    triton = find_spec("triton")
-    folders = [] if triton is None else map(Path, triton.submodule_search_locations or [])
-    bundled = [folder / "backends" / "nvidia" / "bin" for folder in folders]
-    path = os.pathsep.join([*map(str, bundled), os.environ.get("PATH", "")])
-    found = shutil.which("cuobjdump", path=path)
-    if found is None:
-        missing("there is no cuobjdump, which comes with CUDA and with Triton")
-    assert found is not None
-    return Path(found)
 
 
 def test_it_is_built_for_every_target() -> None:
@@ -73,9 +51,12 @@ def test_it_is_built_for_every_target() -> None:
         assert targets == [*TARGETS, "compute_120"]
 
 
-def test_kernels_spill_nothing(cuobjdump: Path) -> None:
+def test_kernels_spill_nothing() -> None:
     result = subprocess.run(
-        [cuobjdump, "-res-usage", _native.__file__], text=True, capture_output=True, check=True
+        [find_cuobjdump(), "-res-usage", _native.__file__],
+        text=True,
+        capture_output=True,
+        check=True,
     )
     text = result.stdout + result.stderr
     usage = re.findall(

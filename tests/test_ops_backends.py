@@ -22,6 +22,7 @@ class CalledError(Exception):
 @pytest.fixture(autouse=True)
 def no_choice_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(backends.ENVIRONMENT_VARIABLE, raising=False)
+    monkeypatch.delenv(backends.INTERPRETER_VARIABLE, raising=False)
 
 
 @pytest.fixture
@@ -98,6 +99,28 @@ def test_triton_without_a_gpu_says_so() -> None:
     message = r"^the triton backend cannot run here: (PyTorch finds no GPU|the package triton is)"
     with pytest.raises(BackendError, match=message):
         backend("triton")
+
+
+@pytest.mark.skipif(not backends.TRITON_INSTALLED, reason="triton is not installed")
+def test_a_gpu_runs_the_mixture_density_on_triton() -> None:
+    assert backends.select("mixture_density", torch.device("cuda")) == "triton"
+    assert backends.select("mixture_density", CPU) == "native"
+
+
+def test_triton_refuses_tensors_on_a_cpu_unless_it_is_interpreted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stand_ins = {"mixture_density": {"reference": None, "triton": None}}
+    monkeypatch.setattr(backends, "_implementations", stand_ins)
+    monkeypatch.setenv(backends.ENVIRONMENT_VARIABLE, "triton")
+    message = "^the triton backend runs on GPUs, and mixture_density has tensors on cpu; on a CPU"
+    with pytest.raises(BackendError, match=message):
+        backends.select("mixture_density", CPU)
+    assert backends.select("mixture_density", torch.device("cuda")) == "triton"
+    monkeypatch.setenv(backends.INTERPRETER_VARIABLE, "1")
+    assert backends.select("mixture_density", CPU) == "triton"
+    with pytest.raises(BackendError, match="has tensors on mps"):
+        backends.select("mixture_density", torch.device("mps"))
 
 
 def test_a_missing_triton_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,8 @@
-"""The op `mixture_density` as PyTorch sees it, on both CPU backends, and the native kernels."""
+"""The op `mixture_density` as PyTorch sees it, on each backend, and its kernels.
+
+The backends are those of a CPU, or, under TRITON_INTERPRET=1, Triton: test_triton_mixture_density
+runs this file that way.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +17,25 @@ from tolerances import assert_close
 
 import sketchrnn_fast
 from sketchrnn_fast import _native, ops
+from sketchrnn_fast.ops import backends
 from sketchrnn_fast.ops import native as native_backend
 from sketchrnn_fast.reference import mixture_density as reference
 
 FLOAT64 = torch.float64
 NAN = float("nan")
 
+INTERPRETED = backends.interpreted(torch.device("cpu"))
+KERNELS = "triton" if INTERPRETED else "native"
+MANY = 100 if INTERPRETED else 1000  # rows: the interpreter is slow
 
-@pytest.fixture(autouse=True, params=["reference", "native"])
+
+@pytest.fixture(autouse=True, params=[KERNELS] if INTERPRETED else ["reference", KERNELS])
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     with sketchrnn_fast.backend(request.param):
         yield request.param
 
 
+kernels_only = pytest.mark.parametrize("backend", [KERNELS], indirect=True)
 native_only = pytest.mark.parametrize("backend", ["native"], indirect=True)
 
 
@@ -179,7 +189,7 @@ def test_a_gaussian_too_far_away_has_no_gradient_instead_of_nan(
     assert (params.grad[0, 6::2] != 0).all()
 
 
-# ---- The native kernels against the reference ----
+# ---- The kernels against the reference ----
 
 
 def run(
@@ -209,17 +219,17 @@ def assert_as_exact(rows: tuple[torch.Tensor, ...]) -> None:
     assert_close(gradient, expected_gradient, dtype, "gradient", what="gradient")
 
 
-@native_only
+@kernels_only
 @pytest.mark.parametrize("dtype", [torch.float32, FLOAT64], ids=str)
-@pytest.mark.parametrize("rows", [0, 1, 7, 1000])
-@pytest.mark.parametrize("mixtures", [1, 2, 5, 20, 33])
+@pytest.mark.parametrize("rows", [0, 1, 7, MANY])
+@pytest.mark.parametrize("mixtures", [1, 2, 3, 5, 20, 33])
 def test_the_kernels_equal_the_reference_in_float64(
     mixtures: int, rows: int, dtype: torch.dtype
 ) -> None:
     assert_as_exact(make_rows(rows, mixtures, dtype))
 
 
-@native_only
+@kernels_only
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_half_precision_is_only_how_parameters_and_gradients_are_stored(dtype: torch.dtype) -> None:
     params, *others = make_rows(30, 5, dtype)
@@ -230,7 +240,7 @@ def test_half_precision_is_only_how_parameters_and_gradients_are_stored(dtype: t
     assert_close(gradient, expected_gradient, dtype, "gradient")
 
 
-@native_only
+@kernels_only
 def test_the_target_and_the_weights_may_be_more_exact_than_the_parameters() -> None:
     rows = make_rows(30, 5, torch.float32)
     expected = run(*rows)
@@ -238,7 +248,7 @@ def test_the_target_and_the_weights_may_be_more_exact_than_the_parameters() -> N
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
-@native_only
+@kernels_only
 @pytest.mark.parametrize("dtype", [torch.float32, FLOAT64], ids=str)
 @pytest.mark.parametrize("mixtures", [1, 3, 20])
 def test_rows_of_weight_zero_are_left_out_whatever_they_hold(
@@ -264,7 +274,7 @@ def test_rows_of_weight_zero_are_left_out_whatever_they_hold(
     assert_as_exact(rows)
 
 
-@native_only
+@kernels_only
 @pytest.mark.parametrize("column", range(9))
 def test_nan_in_is_nan_out_in_that_row_alone(column: int) -> None:
     rows = make_rows(40, 1)
@@ -279,7 +289,7 @@ def test_nan_in_is_nan_out_in_that_row_alone(column: int) -> None:
         assert torch.equal(one[others], other[others])
 
 
-@native_only
+@kernels_only
 @pytest.mark.parametrize("dtype", [torch.float32, FLOAT64], ids=str)
 @pytest.mark.parametrize("at_the_mean", [False, True])
 @pytest.mark.parametrize("values", EXTREMES.values(), ids=EXTREMES)
@@ -297,7 +307,7 @@ def test_extreme_parameters_are_finite_and_in_float64_as_the_reference(
         assert_as_exact(rows)
 
 
-@native_only
+@kernels_only
 @pytest.mark.parametrize("dtype", [torch.float32, FLOAT64], ids=str)
 @pytest.mark.parametrize("distance", [1e3, 1e5, 1e15])
 @pytest.mark.parametrize("values", [{}, *EXTREMES.values()], ids=["ordinary", *EXTREMES])
@@ -315,7 +325,7 @@ def test_far_targets_cost_the_epsilon_and_have_hardly_a_gradient(
     assert (gradient[:, 3:].abs() < 1e-30).all()
 
 
-@native_only
+@kernels_only
 @pytest.mark.parametrize("dtype", [torch.float32, FLOAT64], ids=str)
 def test_no_gradient_flows_beyond_the_guards(dtype: torch.dtype) -> None:
     params, target, *weights = make_rows(20, 1, dtype)
@@ -329,10 +339,25 @@ def test_no_gradient_flows_beyond_the_guards(dtype: torch.dtype) -> None:
     assert (gradient.log_sigma_y != 0).all()
 
 
-@native_only
+def kernels_of(backend: str) -> tuple[Any, Any]:
+    """The kernels below the op, forward and backward, which fill what they are given."""
+    if backend == "triton":
+        from sketchrnn_fast.kernels import mixture_density as kernels
+
+        return kernels.mixture_density, kernels.mixture_density_backward
+    return (
+        lambda *tensors: _native.mixture_density(*tensors, 1),
+        lambda *tensors: _native.mixture_density_backward(*tensors, 1),
+    )
+
+
+@kernels_only
 @pytest.mark.parametrize("save", [False, True])
-@pytest.mark.parametrize(("rows", "mixtures"), [(1, 1), (33, 2), (33, 20), (1000, 5)])
-def test_every_element_of_every_result_is_written(rows: int, mixtures: int, save: bool) -> None:
+@pytest.mark.parametrize(("rows", "mixtures"), [(1, 1), (33, 2), (33, 20), (MANY, 5)])
+def test_every_element_of_every_result_is_written(
+    rows: int, mixtures: int, save: bool, backend: str
+) -> None:
+    forward, backward = kernels_of(backend)
     params, target, offset_weight, pen_weight = make_rows(rows, mixtures, torch.float32)
     offset_weight[::3], pen_weight[::2] = 0, 0
     arguments = (params, target, offset_weight, pen_weight)
@@ -340,15 +365,13 @@ def test_every_element_of_every_result_is_written(rows: int, mixtures: int, save
     results = [torch.full((size + 64,), NAN) for size in (rows, rows, params.numel())]
     offset, pen, gradient = (result[32:-32] for result in results)
     gradient = gradient.view_as(params)
-    _native.mixture_density(*arguments, offset, pen, gradient if save else None, 1)
+    forward(*arguments, offset, pen, gradient if save else None)
     assert offset.isfinite().all()
     assert pen.isfinite().all()
     assert gradient.isfinite().all() if save else gradient.isnan().all()
     if save:
         again = torch.full((params.numel() + 64,), NAN)
-        _native.mixture_density_backward(
-            offset_weight, pen_weight, gradient, again[32:-32].view_as(params), 1
-        )
+        backward(offset_weight, pen_weight, gradient, again[32:-32].view_as(params))
         assert again[32:-32].isfinite().all()
         results.append(again)
     for result in results:
@@ -373,7 +396,7 @@ def test_the_results_do_not_depend_on_the_threads_or_the_run(dtype: torch.dtype)
         assert all(torch.equal(one, other) for one, other in zip(results[0], others, strict=True))
 
 
-@native_only
+@kernels_only
 def test_a_row_does_not_depend_on_its_neighbours() -> None:
     rows = make_rows(50, 7, torch.float32)
     expected = run(*rows)

@@ -21,9 +21,14 @@ if TYPE_CHECKING:
 
 BACKENDS = ("reference", "native", "triton", "cuda")
 ENVIRONMENT_VARIABLE = "SKETCHRNN_FAST_BACKEND"
+INTERPRETER_VARIABLE = "TRITON_INTERPRET"  # Triton's own, which it reads when it is imported
 
 # For each type of device, the backends in the order in which an op takes the first that it has.
 PREFERENCE = {"cpu": ("native", "reference"), "cuda": ("triton", "cuda", "reference")}
+
+# Found without importing it: an optional dependency, slow to import, and chosen at its import
+# whether it compiles or interprets.
+TRITON_INSTALLED = importlib.util.find_spec("triton") is not None
 
 _implementations: dict[str, dict[str, Any]] = {}
 
@@ -99,9 +104,20 @@ def select(op: str, device: torch.device) -> str:
         raise BackendError(f"the cuda backend runs on GPUs, and {op} has tensors on {device}")
     if name == "native" and device.type not in ("cpu", "meta"):
         raise BackendError(f"the native backend runs on CPUs, and {op} has tensors on {device}")
+    if name == "triton" and device.type not in ("cuda", "meta") and not interpreted(device):
+        raise BackendError(
+            f"the triton backend runs on GPUs, and {op} has tensors on {device}; "
+            f"on a CPU Triton's interpreter can run it, where {INTERPRETER_VARIABLE}=1 "
+            "was set before Python started"
+        )
     if name in _refusals:
         raise BackendError(f"the {name} backend cannot run here: {_refusals[name]}")
     return name
+
+
+def interpreted(device: torch.device) -> bool:
+    """Whether Triton's kernels run on tensors of `device` in its interpreter, as the tests do."""
+    return device.type == "cpu" and os.environ.get(INTERPRETER_VARIABLE) == "1"
 
 
 def unavailable(name: str) -> str | None:
@@ -116,7 +132,8 @@ def unavailable(name: str) -> str | None:
         return "the package triton is not installed (pip install 'sketchrnn-fast[triton]')"
     if name == "cuda" and not ops:
         return "the native module has no CUDA kernels: it was built without a CUDA compiler"
-    if name in ("triton", "cuda") and not torch.cuda.is_available():
+    on_cpu = name == "triton" and interpreted(torch.device("cpu"))
+    if name in ("triton", "cuda") and not torch.cuda.is_available() and not on_cpu:
         return "PyTorch finds no GPU"
     if not ops:
         return "this version has no kernels for it"

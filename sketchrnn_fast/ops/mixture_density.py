@@ -77,9 +77,33 @@ def _native_backward(grad_offset: Tensor, grad_pen: Tensor, gradient: Tensor) ->
     return grad_params
 
 
+def _triton_forward(
+    params: Tensor, target: Tensor, offset_weight: Tensor, pen_weight: Tensor, save: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    from sketchrnn_fast.kernels import mixture_density as kernels
+
+    rows, dtype = params.shape[0], compute_dtype(params.dtype)
+    offset, pen = (params.new_empty(rows, dtype=dtype) for _ in range(2))
+    gradient = torch.empty_like(params, dtype=dtype) if save else None
+    kernels.mixture_density(params, target, offset_weight, pen_weight, offset, pen, gradient)
+    return offset, pen, offset.new_empty(0) if gradient is None else gradient
+
+
+def _triton_backward(grad_offset: Tensor, grad_pen: Tensor, gradient: Tensor) -> Tensor:
+    from sketchrnn_fast.kernels import mixture_density as kernels
+
+    grad_params = torch.empty_like(gradient)
+    kernels.mixture_density_backward(grad_offset, grad_pen, gradient, grad_params)
+    return grad_params
+
+
 backends.register(
     "mixture_density", "reference", Implementation(_reference_forward, _reference_backward)
 )
+if backends.TRITON_INSTALLED:
+    backends.register(
+        "mixture_density", "triton", Implementation(_triton_forward, _triton_backward)
+    )
 if native.INSTALLED:
     backends.register(
         "mixture_density", "native", Implementation(_native_forward, _native_backward)
