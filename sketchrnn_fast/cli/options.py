@@ -37,7 +37,7 @@ class SamplerOptions:
     def check(self) -> None:
         """Refuse, before any work, what cannot be."""
         from sketchrnn_fast.config import MOST_SIZE
-        from sketchrnn_fast.ops.sampler import check_storage, check_whole
+        from sketchrnn_fast.ops.sampler_checks import check_storage, check_whole
 
         check_storage(self.storage)
         if self.max_len is not None:
@@ -177,7 +177,7 @@ def check_temperatures(values: list[float], mode: str) -> None:
         UserError: a value is negative or not finite, or the mode unknown.
     """
     from sketchrnn_fast.ops import Temperature
-    from sketchrnn_fast.ops.sampler import check_temperature
+    from sketchrnn_fast.ops.sampler_checks import check_temperature
 
     for value in values:
         check_temperature(Temperature(value, mode))

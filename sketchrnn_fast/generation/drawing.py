@@ -15,7 +15,7 @@ from torch import Tensor
 from sketchrnn_fast.config import MOST_SIZE
 from sketchrnn_fast.nn import SketchRNN
 from sketchrnn_fast.ops import Sampler, Temperature
-from sketchrnn_fast.ops.sampler import check_stroke3, check_temperature, check_whole
+from sketchrnn_fast.ops.sampler_checks import check_stroke3, check_temperature, check_whole
 
 Sketch = NDArray[np.float32]
 

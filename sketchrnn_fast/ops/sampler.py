@@ -12,7 +12,7 @@ the rounding of the decoder's arithmetic (`reference.sampler` has the equations 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -22,17 +22,25 @@ from torch import Tensor
 from sketchrnn_fast.errors import UserError
 from sketchrnn_fast.ops import backends
 from sketchrnn_fast.ops.decoder_weights import STROKE_SIZE, DecoderWeights, check_shapes
-from sketchrnn_fast.reference.sampler import MODES, Temperature
+from sketchrnn_fast.ops.sampler_checks import (
+    MOST_INT32,
+    MOST_INT64,
+    check_device,
+    check_prefixes,
+    check_seeds,
+    check_storage,
+    check_temperature,
+    check_whole,
+    check_z,
+    in_float32,
+    threads_or_torchs,
+)
+from sketchrnn_fast.reference.sampler import Temperature
 
 OP = "sampler"
-STORAGES = ("float32", "bfloat16", "float16")  # the last of the cuda backend alone
-_MOST_INT32, _MOST_INT64 = 2**31 - 1, 2**63 - 1
 
 # Steps between two looks at whether the caller has cancelled, or pressed Control-C.
 STEPS_AT_A_TIME = 64
-
-
-_FLOAT32 = torch.finfo(torch.float32)
 
 
 class Drawings(NamedTuple):
@@ -160,7 +168,7 @@ class Sampler:
     ) -> None:
         check_storage(storage)
         check_shapes(decoder)
-        self.device = _check_device(decoder.head[0].device if device is None else device)
+        self.device = check_device(decoder.head[0].device if device is None else device)
 
         def place(_: str, weight: Tensor) -> Tensor:
             return weight.detach().to(self.device, torch.float32).contiguous()
@@ -260,12 +268,10 @@ class Sampler:
         if not bool(torch.isfinite(placed).all()):
             raise UserError("strokes has values that are not finite")
         T, B, _ = placed.shape
-        z = self._check_z(z, B)
+        z = check_z(z, B, self.decoder.z_size, self.device)
         params = placed.new_empty(T, B, self.decoder.head[1].shape[0])
-        self.engine.parameters(placed, z, params, _threads(threads))
+        self.engine.parameters(placed, z, params, threads_or_torchs(threads))
         return params
-
-    # ---- Checks of a call ------------------------------------------------------------------
 
     def _prepare(
         self,
@@ -277,14 +283,14 @@ class Sampler:
         batch: int | None,
         threads: int | None,
     ) -> _Job:
-        keys = _check_seeds(seeds).to(self.device)
+        keys = check_seeds(seeds).to(self.device)
         count = keys.shape[0]
-        limit = check_whole("limit", limit, 1, _MOST_INT32)
+        limit = check_whole("limit", limit, 1, MOST_INT32)
         if batch is not None:
-            batch = check_whole("batch", batch, 1, _MOST_INT64)
+            batch = check_whole("batch", batch, 1, MOST_INT64)
         check_temperature(temperature)
-        z = self._check_z(z, count)
-        prefix_points, offsets = _check_prefixes(prefixes, count, limit)
+        z = check_z(z, count, self.decoder.z_size, self.device)
+        prefix_points, offsets = check_prefixes(prefixes, count, limit)
         points, lengths, ended = _results(count, limit, self.device)
         given = torch.from_numpy(np.diff(offsets)).to(self.device)
         lengths.copy_(given)
@@ -298,35 +304,14 @@ class Sampler:
             laid,
             torch.from_numpy(offsets).to(self.device),
             limit,
-            _in_float32(temperature),
+            in_float32(temperature),
             points,
             lengths,
             ended,
             batch,
-            _threads(threads),
+            threads_or_torchs(threads),
         )
         return _Job(self.engine.begin(request), points, lengths, ended, np.diff(offsets))
-
-    def _check_z(self, z: Tensor | None, rows: int) -> Tensor | None:
-        width = self.decoder.z_size
-        if width == 0:
-            if z is not None:
-                raise UserError("z was given, but this model is unconditional")
-            return None
-        if z is None:
-            raise UserError(f"z is missing; this model is conditional and takes [{rows}, {width}]")
-        if not isinstance(z, Tensor):
-            raise UserError(
-                f"z is a {type(z).__name__}; it takes a tensor [{rows}, {width}], one row a sketch"
-            )
-        if tuple(z.shape) != (rows, width):
-            raise UserError(
-                f"z has shape {list(z.shape)}; it takes [{rows}, {width}], one row a sketch"
-            )
-        z = z.detach().to(self.device, torch.float32).contiguous()
-        if not bool(torch.isfinite(z).all()):
-            raise UserError("z has values that are not finite")
-        return z
 
 
 class _Job(NamedTuple):
@@ -371,134 +356,11 @@ class _Job(NamedTuple):
         ]
 
 
-def check_storage(storage: str) -> None:
-    """Refuse what is no storage.
-
-    Raises:
-        UserError: it is unknown.
-    """
-    if storage not in STORAGES:
-        raise UserError(f"storage is {storage!r}; it takes {', '.join(STORAGES)}")
-
-
-def check_temperature(temperature: Temperature) -> None:
-    """Refuse what is no temperature.
-
-    Raises:
-        UserError: the value is negative, not finite or past float32's range, or the mode unknown.
-    """
-    if not 0.0 <= temperature.value < float("inf"):
-        raise UserError(f"temperature is {temperature.value}; it must be a number of at least 0")
-    if temperature.value > _FLOAT32.max:
-        raise UserError(f"temperature is {temperature.value}; it must be at most {_FLOAT32.max}")
-    if temperature.mode not in MODES:
-        raise UserError(f"mode is {temperature.mode!r}; it takes {' or '.join(MODES)}")
-
-
-def _in_float32(temperature: Temperature) -> Temperature:
-    """The same, greedy where an engine that computes in float32 would divide by nothing."""
-    if temperature.value < _FLOAT32.tiny:
-        return temperature._replace(value=0.0)
-    return temperature
-
-
-def check_whole(name: str, value: Any, least: int, most: int) -> int:
-    """Refuse what is no whole number from `least` to `most`; NumPy's are taken, and become int.
-
-    Raises:
-        UserError: it is none.
-    """
-    if not isinstance(value, int | np.integer) or not least <= value <= most:
-        raise UserError(f"{name} is {value}; it must be a whole number from {least} to {most}")
-    return int(value)
-
-
-def _check_device(device: torch.device | str) -> torch.device:
-    try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise backends.BackendError(f"the device {device} cannot be used here: {reason}") from None
-    if found.type == "meta":
-        raise backends.BackendError("the device meta holds no values; nothing is drawn there")
-    return found
-
-
 def _choose_backend(name: str | None, device: torch.device) -> str:
     if name is None:
         return backends.select(OP, device)
     with backends.backend(name):
         return backends.select(OP, device)
-
-
-def _check_seeds(seeds: Tensor | NDArray[np.int64]) -> Tensor:
-    if not isinstance(seeds, Tensor | np.ndarray):
-        raise UserError(f"seeds is a {type(seeds).__name__}; it takes int64 [count], one a sketch")
-    if str(seeds.dtype) not in ("torch.int64", "int64") or seeds.ndim != 1:
-        raise UserError(
-            f"seeds is {seeds.dtype} {list(seeds.shape)}; it takes int64 [count], one a sketch"
-        )
-    if seeds.shape[0] < 1:
-        raise UserError("seeds is empty; there must be at least one sketch to draw")
-    return seeds.contiguous() if isinstance(seeds, Tensor) else torch.tensor(seeds.copy())
-
-
-def _check_prefixes(
-    prefixes: Sequence[ArrayLike] | None, count: int, limit: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """All prefixes laid end to end, float32 [P, 3], and where each begins, int64 [count + 1]."""
-    if prefixes is None:
-        return np.zeros((0, 3), np.float32), np.zeros(count + 1, np.int64)
-    if not isinstance(prefixes, Sequence | np.ndarray | Tensor):
-        raise UserError(
-            f"prefixes is a {type(prefixes).__name__}; it takes a sequence of one sketch a seed"
-        )
-    if len(prefixes) != count:
-        raise UserError(
-            f"there are {len(prefixes)} prefixes for {count} seeds; it takes one a seed"
-        )
-    arrays = [check_stroke3(prefix, f"prefix {index}") for index, prefix in enumerate(prefixes)]
-    for index, array in enumerate(arrays):
-        if len(array) > limit:
-            raise UserError(
-                f"prefix {index} has {len(array)} points; with limit {limit} it may have at most "
-                "as many"
-            )
-    offsets = np.cumsum([0, *map(len, arrays)], dtype=np.int64)
-    return np.concatenate(arrays, dtype=np.float32, casting="unsafe"), offsets
-
-
-def check_stroke3(sketch: ArrayLike | Tensor, name: str) -> NDArray[Any]:
-    """A stroke-3 sketch as an array [N, 3]; `[]` stands for one without points.
-
-    A tensor is taken from its device and becomes float32, its gradient left aside.
-
-    Raises:
-        UserError: the shape or type is another, an offset is not finite in float32, or a pen is
-            neither 0 nor 1.
-    """
-    if isinstance(sketch, Tensor):
-        sketch = sketch.detach().float().numpy(force=True)
-    try:
-        array = np.asarray(sketch)
-    except (ValueError, TypeError, RuntimeError):  # rows of different lengths, and the like
-        raise UserError(f"{name} is no array; it takes numbers of shape [points, 3]") from None
-    if array.shape == (0,):
-        array = array.reshape(0, 3)
-    if array.ndim != 2 or array.shape[1] != 3 or array.dtype.kind not in "iuf":
-        raise UserError(
-            f"{name} is {array.dtype} {list(array.shape)}; it takes numbers of shape [points, 3]"
-        )
-    with np.errstate(over="ignore"):
-        is_finite = np.isfinite(array[:, :2].astype(np.float32)).all(axis=1)
-    if not is_finite.all():
-        raise UserError(f"{name}, point {is_finite.argmin()} has an offset that is not finite")
-    is_pen = (array[:, 2] == 0) | (array[:, 2] == 1)
-    if not is_pen.all():
-        point = int(is_pen.argmin())
-        raise UserError(f"{name}, point {point} has the pen {array[point, 2]}; it must be 0 or 1")
-    return array
 
 
 def _results(count: int, limit: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -514,9 +376,3 @@ def _results(count: int, limit: int, device: torch.device) -> tuple[Tensor, Tens
             f"{count} sketches of {limit} points take {12 * count * limit} bytes on {device}, "
             "more than there are"
         ) from None
-
-
-def _threads(threads: int | None) -> int:
-    if threads is None:
-        return torch.get_num_threads()
-    return check_whole("threads", threads, 1, _MOST_INT32)
