@@ -477,6 +477,16 @@ def test_parameters_that_overflow_end_in_an_error() -> None:
         Sampler(huge).draw(SEEDS, limit=LIMIT)
 
 
+def test_parameters_of_a_prefix_are_nobodys_concern() -> None:
+    decoder = make_model(conditional=False).decoder_weights()
+    huge = decoder.map(
+        lambda name, weight: torch.full_like(weight, 3e38) if name == "head weight" else weight
+    )
+    prefixes = [np.ones((7, 3), np.float32)] * COUNT
+    with pytest.raises(UserError, match=r"\bstep 7\b"):
+        Sampler(huge).draw(SEEDS, prefixes=prefixes, limit=LIMIT)
+
+
 def test_a_result_that_no_memory_holds_is_refused() -> None:
     sampler = Sampler(make_model(conditional=False).decoder_weights())
     with pytest.raises(MemoryError, match=r"^1000000 sketches of \d+ points take \d+ bytes on cpu"):

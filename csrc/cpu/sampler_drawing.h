@@ -61,13 +61,12 @@ class DrawingOf final : public Drawing {
       : decoder_(decoder),
         call_(call),
         columns_(mixture_columns(static_cast<int>(decoder.mixtures))),
-        slots_of_team_(slots_of_team(call)),
         teams_count_(count_teams(least(call.count, call.batch), call.threads)),
         teams_(take<Team>(arena_, teams_count_)),
         barriers_(take<Barrier>(arena_, call.threads)),
         scratch_(take_rows(arena_, call.threads,
                            Layout<float>::row_width(decoder.cell.scratch_size()))) {
-    for (std::ptrdiff_t i = 0; i < teams_count_; ++i) make_team(teams_[i]);
+    for (int i = 0; i < teams_count_; ++i) make_team(teams_[i], i);
     for (int i = 0; i < call.threads; ++i) barriers_[i] = Barrier{};
     if (call.inputs == nullptr) lay_down_prefixes();
   }
@@ -106,20 +105,17 @@ class DrawingOf final : public Drawing {
     RowBlock parameters;
     RowBlock z, states;  // of the sketches that enter
     Slot* slots;
+    std::ptrdiff_t capacity;
     std::ptrdiff_t active;  // occupied slots are the first ones
     Failure failure;
   };
 
   static std::ptrdiff_t least(std::ptrdiff_t a, std::ptrdiff_t b) { return a < b ? a : b; }
 
-  static std::ptrdiff_t slots_of_team(const DrawCall& call) {
-    const std::ptrdiff_t at_once = least(call.count, call.batch);
-    const std::ptrdiff_t teams = count_teams(at_once, call.threads);
-    return least((at_once + teams - 1) / teams, kSlotsOfTeam);
-  }
-
-  void make_team(Team& team) {
-    const std::ptrdiff_t count = slots_of_team_;
+  void make_team(Team& team, int index) {
+    const Range share =
+        part_of(least(call_.count, call_.batch), index, static_cast<int>(teams_count_));
+    const std::ptrdiff_t count = least(share.size(), kSlotsOfTeam);
     const bool with_z = decoder_.z_size > 0;
     team.rows = decoder_.cell.make_slots(arena_, count);
     team.parameters =
@@ -129,6 +125,7 @@ class DrawingOf final : public Drawing {
         take_rows(arena_, with_z ? count : 1,
                   with_z ? decoder_.initial.panels() * kPanel<float> : decoder_.state_width());
     team.slots = take<Slot>(arena_, count);
+    team.capacity = count;
     team.active = 0;
     team.failure = {};
   }
@@ -189,7 +186,7 @@ class DrawingOf final : public Drawing {
 
   void let_waiting_enter(Team& team) {
     const std::ptrdiff_t first = team.active;
-    while (team.active < slots_of_team_) {
+    while (team.active < team.capacity) {
       const std::ptrdiff_t sketch = __atomic_fetch_add(&next_, 1, __ATOMIC_RELAXED);
       if (sketch >= call_.count) break;
       const std::ptrdiff_t given = call_.inputs == nullptr ? prefix_length(sketch) : 0;
@@ -266,16 +263,18 @@ class DrawingOf final : public Drawing {
     if (call_.inputs != nullptr) {
       float* const to = call_.parameters + (slot.t * call_.count + slot.sketch) * columns_;
       copy(to, parameters, float_bytes(columns_));
+    } else if (slot.t < slot.given) {
+      stroke = given_stroke(slot);
     } else {
       if (!are_finite(parameters)) return fail(slot, Fault::kParameters);
-      stroke = slot.t < slot.given ? given_stroke(slot) : draw(slot, parameters);
+      stroke = draw(slot, parameters);
       if (!is_finite(stroke.x) || !is_finite(stroke.y)) return fail(slot, Fault::kOffset);
       if (stroke.pen == kEndState) {
         call_.ended[slot.sketch] = 1;
         slot.finished = true;
         return;
       }
-      if (slot.t >= slot.given) write(slot, stroke);
+      write(slot, stroke);
     }
     ++slot.t;
     slot.finished = slot.t == call_.limit;
@@ -319,7 +318,7 @@ class DrawingOf final : public Drawing {
   Arena arena_;
   const Decoder& decoder_;
   const DrawCall call_;
-  const std::ptrdiff_t columns_, slots_of_team_, teams_count_;
+  const std::ptrdiff_t columns_, teams_count_;
   Team* const teams_;
   Barrier* const barriers_;  // one a group of threads
   const RowBlock scratch_;   // a row a thread
