@@ -126,6 +126,18 @@ def test_parameters_are_those_of_the_reference_in_float64(cell: str) -> None:
     assert_close(found, expected.float(), torch.float32, "hyper" if cell == "hyper" else "value")
 
 
+@each_cell
+def test_a_step_has_the_bits_of_the_op(cell: str) -> None:
+    model = make_model(cell, dec_rnn_size=15, num_mixture=2, conditional=False).eval()
+    decoder = model.decoder_weights()
+    # A head that lets the hidden state through.
+    decoder = decoder._replace(head=(torch.eye(15), torch.zeros(15)))
+    strokes = torch.randn(12, 9, 5, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        hidden, _ = model.decoder(strokes)
+    np.testing.assert_array_equal(Sampler(decoder).parameters(strokes), hidden)
+
+
 @pytest.mark.parametrize("animal", ["bear", "bicycle", "rabbit"])
 def test_published_decoders_give_the_parameters_of_the_reference(animal: str, shared: Any) -> None:
     model = sketch_rnn_js.read_decoder(shared / "data" / "pretrained_js" / f"{animal}.gen.json")
