@@ -16,14 +16,13 @@ units. The generator has Random123's convention, which is that of `tl.philox` (S
 Layouts, contiguous:
 
     seed  int64 [1]         on the device, so that a CUDA graph can change it
-    keep  uint8 [T, B, N]   1 = kept
+    keep  uint8 [T, B, Q]   bit j of byte q is unit j · Q + q; 1 = kept
 
 Nothing is saved for backward: the bits are made again from the seed, or kept by who made them.
 
 Why this decomposition: inside a step of the recurrence ten rounds would be as long as the step's
-own chain of dependencies; ahead of it every (t, b, q) is independent. `keep_bits` gives the eight
-units of a call as the bits of one number, so that a recurrent kernel can have them packed (one byte
-a call: unit u is bit u div Q of byte u mod Q) or spread over units, as here.
+own chain of dependencies; ahead of it every (t, b, q) is independent. One byte a call is what a step
+reads then: N / 8 bytes a row.
 """
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
@@ -56,34 +55,29 @@ def keep_bits(seed, t, row, block, STREAM: tl.constexpr, threshold):
     return bits
 
 
-@triton.jit
-def _dropout_keep_kernel(
-    keep_ptr,  # uint8 [T, B, N], out
+@triton.jit(do_not_specialize=["steps_rows", "rows", "threshold", "row_offset"])
+def keep_bits_kernel(
+    keep_ptr,  # uint8 [T, B, Q], out
     seed_ptr,  # int64 [1]
     steps_rows,  # T · B
     rows,  # B
-    units,  # N
     threshold,  # round(keep_prob · 65536)
     row_offset,  # global number of row 0
+    CALLS: tl.constexpr,  # Q
     STREAM: tl.constexpr,
     STEP_ROWS: tl.constexpr,  # pairs (t, b) of one program
-    CALLS: tl.constexpr,  # calls of the generator for each pair in one program
+    BLOCK: tl.constexpr,  # calls of the generator for each pair in one program
 ):
     index = tl.program_id(0).to(tl.int64) * STEP_ROWS + tl.arange(0, STEP_ROWS)[:, None]
-    block = tl.program_id(1) * CALLS + tl.arange(0, CALLS)[None, :]
+    block = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)[None, :]
     t = (index // rows).to(tl.int32)
     row = (index % rows + row_offset).to(tl.uint32)  # a counter word, so it may pass 2³¹
     bits = keep_bits(tl.load(seed_ptr), t, row, block, STREAM, threshold)
-
-    blocks = tl.cdiv(units, 8)
-    for lane in tl.static_range(8):
-        unit = lane * blocks + block
-        inside = (index < steps_rows) & (block < blocks) & (unit < units)
-        kept = ((bits >> lane) & 1).to(tl.uint8)
-        tl.store(keep_ptr + index * units + unit, kept, mask=inside)
+    inside = (index < steps_rows) & (block < CALLS)
+    tl.store(keep_ptr + index * CALLS + block, bits.to(tl.uint8), mask=inside)
 
 
-def dropout_keep(
+def packed_keep_bits(
     seed: Tensor,
     time_steps: int,
     rows: int,
@@ -91,35 +85,33 @@ def dropout_keep(
     keep_prob: float,
     stream: int = 0,
     row_offset: int = 0,
-    device: torch.device | str | None = None,
 ) -> Tensor:
-    """Which units dropout keeps: bool [time_steps, rows, units].
+    """Which units dropout keeps: uint8 [time_steps, rows, Q], a bit a unit, on the seed's device.
 
     Args:
         seed: int64 [1], the key.
         keep_prob: above 0 and up to 1.
         stream: what the draw is for, the counter's last word.
         row_offset: the global number of the first row.
-        device: where the mask is made; the seed's if None.
     """
-    device = seed.device if device is None else device
-    keep = torch.empty(time_steps, rows, units, dtype=torch.uint8, device=device)
-    if keep.numel() == 0:
-        return keep.view(torch.bool)
     calls = triton.cdiv(units, LANES)
-    calls_tile = min(triton.next_power_of_2(calls), 64)
-    step_rows_tile = 256 // calls_tile
-    grid = (triton.cdiv(time_steps * rows, step_rows_tile), triton.cdiv(calls, calls_tile))
-    _dropout_keep_kernel[grid](
-        keep,
-        seed.to(device),
-        time_steps * rows,
-        rows,
-        units,
-        round(keep_prob * 65536),
-        row_offset,
-        STREAM=int(stream),
-        STEP_ROWS=step_rows_tile,
-        CALLS=calls_tile,
-    )
-    return keep.view(torch.bool)
+    keep = torch.empty(time_steps, rows, calls, dtype=torch.uint8, device=seed.device)
+    if keep.numel() == 0:
+        return keep
+    block = min(triton.next_power_of_2(calls), 64)
+    step_rows = 256 // block
+    grid = (triton.cdiv(time_steps * rows, step_rows), triton.cdiv(calls, block))
+    with torch.cuda.device_of(seed):
+        keep_bits_kernel[grid](
+            keep,
+            seed,
+            time_steps * rows,
+            rows,
+            round(keep_prob * 65536),
+            row_offset,
+            CALLS=calls,
+            STREAM=stream,
+            STEP_ROWS=step_rows,
+            BLOCK=block,
+        )
+    return keep

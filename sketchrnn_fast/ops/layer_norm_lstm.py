@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sketchrnn_fast.ops import native
+from sketchrnn_fast.ops import native, triton
 from sketchrnn_fast.ops.recurrent import RecurrentOp
 from sketchrnn_fast.ops.recurrent_call import reference_implementation
 from sketchrnn_fast.reference import layer_norm_lstm as reference
@@ -35,6 +35,7 @@ OP.register(
     )
 )
 native.register("layer_norm_lstm", LayerNormLSTMWeights)
+triton.register("layer_norm_lstm", LayerNormLSTMWeights)
 
 
 def layer_norm_lstm(

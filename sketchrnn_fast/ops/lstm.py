@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sketchrnn_fast.ops import native
+from sketchrnn_fast.ops import native, triton
 from sketchrnn_fast.ops.recurrent import RecurrentOp
 from sketchrnn_fast.ops.recurrent_call import reference_implementation
 from sketchrnn_fast.reference import lstm as reference
@@ -33,6 +33,7 @@ OP.register(
     )
 )
 native.register("lstm", LSTMWeights)
+triton.register("lstm", LSTMWeights)
 
 
 def lstm(
