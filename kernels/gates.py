@@ -9,7 +9,7 @@ and every LN left out where NORMALISE is false:
     h  = tanh(LN_c(c')) · σ(o)
 
 Every kernel of every recurrent op calls these two functions, so the step is written once. Tiles are
-float32 [ROWS, PADDED], where PADDED is N up to a power of two; `inside` marks the columns below N.
+float32 [PADDED, ROWS], where PADDED is N up to a power of two; `inside` marks the units below N.
 
     norms           float32 [10 N]: gammas of the gates [4N], betas [4N], gamma and beta of c [N] [N]
     norm_gradients  float32 [10 N], in the same order: the sums over the rows of one program and over
@@ -49,9 +49,9 @@ def tanh(x):
 @triton.jit
 def standardise(a, inside, UNITS: tl.constexpr):
     """a with mean 0 and variance 1 in each row, 0 in the padding; and 1 / √(variance + ε)."""
-    mean = tl.sum(tl.where(inside, a, 0.0), axis=1)[:, None] / UNITS
+    mean = tl.sum(tl.where(inside, a, 0.0), axis=0)[None, :] / UNITS
     centred = tl.where(inside, a - mean, 0.0)
-    rstd = 1 / tl.sqrt(tl.sum(centred * centred, axis=1)[:, None] / UNITS + EPSILON)
+    rstd = 1 / tl.sqrt(tl.sum(centred * centred, axis=0)[None, :] / UNITS + EPSILON)
     return centred * rstd, rstd
 
 
@@ -59,22 +59,22 @@ def standardise(a, inside, UNITS: tl.constexpr):
 def standardise_backward(grad, hat, rstd, inside, UNITS: tl.constexpr):
     """The gradient of a from that of `standardise`'s first result."""
     grad = tl.where(inside, grad, 0.0)
-    mean = tl.sum(grad, axis=1)[:, None] / UNITS
-    mean_hat = tl.sum(grad * hat, axis=1)[:, None] / UNITS
+    mean = tl.sum(grad, axis=0)[None, :] / UNITS
+    mean_hat = tl.sum(grad * hat, axis=0)[None, :] / UNITS
     return rstd * (grad - mean - hat * mean_hat)
 
 
 @triton.jit
 def norm_vector(norms_ptr, which, unit, UNITS: tl.constexpr):
-    """Vector `which` of the ten [1, PADDED]; 0 in the padding."""
-    return tl.load(norms_ptr + which * UNITS + unit, mask=unit < UNITS, other=0.0)[None, :]
+    """Vector `which` of the ten [PADDED, 1]; 0 in the padding."""
+    return tl.load(norms_ptr + which * UNITS + unit, mask=unit < UNITS, other=0.0)[:, None]
 
 
 @triton.jit
 def add_norm_gradient(norm_gradients_ptr, which, gradient, unit, UNITS: tl.constexpr):
     """Add the sum over the rows of `gradient` to the program's own vector `which`."""
     pointer = norm_gradients_ptr + which * UNITS + unit
-    total = tl.load(pointer, mask=unit < UNITS, other=0.0) + tl.sum(gradient, axis=0)
+    total = tl.load(pointer, mask=unit < UNITS, other=0.0) + tl.sum(gradient, axis=1)
     tl.store(pointer, total, mask=unit < UNITS)
 
 
@@ -83,7 +83,7 @@ def step(
     i, j, f, o, c, keep, norms_ptr, forget_bias, unit, UNITS: tl.constexpr, NORMALISE: tl.constexpr
 ):  # fmt: skip
     """The new (h, c) from the gates' products, c, and dropout's factors (0 or 1 / keep_prob)."""
-    inside = (unit < UNITS)[None, :]
+    inside = (unit < UNITS)[:, None]
     if NORMALISE:
         i = standardise(i, inside, UNITS)[0] * norm_vector(norms_ptr, 0, unit, UNITS)
         j = standardise(j, inside, UNITS)[0] * norm_vector(norms_ptr, 1, unit, UNITS)
@@ -112,7 +112,7 @@ def step_backward(
         i, j, f, o, c, keep: what `step` took.
         grad_h, grad_c: 0 in rows that do not take part, which then add nothing to the norms'.
     """
-    inside = (unit < UNITS)[None, :]
+    inside = (unit < UNITS)[:, None]
     if NORMALISE:
         i_hat, i_rstd = standardise(i, inside, UNITS)
         j_hat, j_rstd = standardise(j, inside, UNITS)

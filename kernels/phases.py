@@ -49,16 +49,16 @@ def forward_rows(
     UNITS: tl.constexpr, NORMALISE: tl.constexpr, DROPOUT: tl.constexpr, SAVE: tl.constexpr,
 ):  # fmt: skip
     """Step t of the rows `active`: from the gates' products and c to the new c; all is stored."""
-    index = t.to(tl.int64) * rows + row
-    keep = keep_factors(keep_ptr, index, active, unit, scale, UNITS, DROPOUT)
+    first = t.to(tl.int64) * rows
+    keep = keep_factors(keep_ptr, first, row, active, unit, scale, UNITS, DROPOUT)
     h, new_c = step(i, j, f, o, c, keep, norms_ptr, forget_bias, unit, UNITS, NORMALISE)
     if SAVE:
-        store_gates(gates_ptr, index, 4 * UNITS, active, unit, i, j, f, o, UNITS)
-        store_tile(cell_ptr, index, UNITS, active, unit, new_c, UNITS)
-    store_tile(hidden_ptr, index, UNITS, active, unit, h, UNITS)
-    store_tile(h_ptr, row, h_stride, active, unit, h, UNITS)
-    store_tile(c_ptr, row, UNITS, active, unit, new_c, UNITS)
-    return tl.where(active[:, None], new_c, c)
+        store_gates(gates_ptr, first, row, 4 * UNITS, active, unit, i, j, f, o, UNITS)
+        store_tile(cell_ptr, first, row, UNITS, active, unit, new_c, UNITS)
+    store_tile(hidden_ptr, first, row, UNITS, active, unit, h, UNITS)
+    store_tile(h_ptr, 0, row, h_stride, active, unit, h, UNITS)
+    store_tile(c_ptr, 0, row, UNITS, active, unit, new_c, UNITS)
+    return tl.where(active[None, :], new_c, c)
 
 
 @triton.jit
@@ -71,33 +71,33 @@ def backward_rows(
     """Step t of the rows `active`, backwards: stores da and returns the gradient of c before it.
 
     Args:
-        grad_h, grad_c: [ROWS, PADDED], of the state after the step.
+        grad_h, grad_c: [PADDED, ROWS], of the state after the step.
     """
-    index = t.to(tl.int64) * rows + row
-    grad_h = tl.where(active[:, None], grad_h, 0.0)
-    masked_grad_c = tl.where(active[:, None], grad_c, 0.0)
+    first = t.to(tl.int64) * rows
+    grad_h = tl.where(active[None, :], grad_h, 0.0)
+    masked_grad_c = tl.where(active[None, :], grad_c, 0.0)
     if REVERSE:
-        before = row * 0 + t + 1
+        before = t + 1
         end = row * 0 + time_steps
         if HAS_LENGTHS:
             end = tl.load(lengths_ptr + row, mask=active, other=0)
         has_before = active & (before < end)
     else:
-        before = row * 0 + t - 1
-        has_before = active & (before >= 0)
-    before_index = before * rows + row
-    c = load_tile(cell_ptr, before_index, UNITS, has_before, unit, UNITS)
-    initial_c = load_tile(initial_c_ptr, row, UNITS, active, unit, UNITS)
-    c = tl.where(has_before[:, None], c, initial_c)
-    keep = keep_factors(keep_ptr, index, active, unit, scale, UNITS, DROPOUT)
-    i, j, f, o = load_gates(gates_ptr, index, 4 * UNITS, active, unit, UNITS)
+        before = t - 1
+        has_before = active & (row * 0 + before >= 0)
+    c = load_tile(cell_ptr, before.to(tl.int64) * rows, row, UNITS, has_before, unit, UNITS)
+    initial_c = load_tile(initial_c_ptr, 0, row, UNITS, active, unit, UNITS)
+    c = tl.where(has_before[None, :], c, initial_c)
+    keep = keep_factors(keep_ptr, first, row, active, unit, scale, UNITS, DROPOUT)
+    i, j, f, o = load_gates(gates_ptr, first, row, 4 * UNITS, active, unit, UNITS)
     grad_i, grad_j, grad_f, grad_o, grad_c_before = step_backward(
         i, j, f, o, c, keep, grad_h, masked_grad_c, norms_ptr, norm_gradients_ptr, forget_bias, unit,
         UNITS, NORMALISE,
     )  # fmt: skip
     store_gates(
         grad_gates_ptr,
-        index,
+        first,
+        row,
         grad_gates_stride,
         active,
         unit,
@@ -107,7 +107,7 @@ def backward_rows(
         grad_o,
         UNITS,
     )
-    return tl.where(active[:, None], grad_c_before, grad_c)
+    return tl.where(active[None, :], grad_c_before, grad_c)
 
 
 # A step in two phases -------------------------------------------------------------------------
@@ -125,15 +125,15 @@ def forward_row_phase(
     row, active = tile_rows(first, rows, lengths_ptr, order_ptr, t, ROWS, HAS_LENGTHS)
     if tl.max(active.to(tl.int32), axis=0) > 0:
         unit = tl.arange(0, PADDED)
-        index = t.to(tl.int64) * rows + row
-        i, j, f, o = load_gates(gates_ptr, index, 4 * UNITS, active, unit, UNITS)
+        of_step = t.to(tl.int64) * rows
+        i, j, f, o = load_gates(gates_ptr, of_step, row, 4 * UNITS, active, unit, UNITS)
         if HAS_STATIC:
-            static = load_gates(static_ptr, row, 4 * UNITS, active, unit, UNITS)
+            static = load_gates(static_ptr, 0, row, 4 * UNITS, active, unit, UNITS)
             i, j, f, o = i + static[0], j + static[1], f + static[2], o + static[3]
         if HAS_PRODUCTS:
-            more = load_gates(products_ptr, row, products_stride, active, unit, UNITS)
+            more = load_gates(products_ptr, 0, row, products_stride, active, unit, UNITS)
             i, j, f, o = i + more[0], j + more[1], f + more[2], o + more[3]
-        c = load_tile(c_ptr, row, UNITS, active, unit, UNITS)
+        c = load_tile(c_ptr, 0, row, UNITS, active, unit, UNITS)
         forward_rows(
             i, j, f, o, c, t, row, active, keep_ptr, norms_ptr, gates_ptr, cell_ptr, hidden_ptr,
             h_ptr, h_stride, c_ptr, rows, scale, forget_bias, unit, UNITS, NORMALISE, DROPOUT, SAVE,
@@ -153,18 +153,18 @@ def backward_row_phase(
     row, active = tile_rows(first, rows, lengths_ptr, order_ptr, t, ROWS, HAS_LENGTHS)
     if tl.max(active.to(tl.int32), axis=0) > 0:
         unit = tl.arange(0, PADDED)
-        index = t.to(tl.int64) * rows + row
-        grad_h = load_tile(grad_h_ptr, row, grad_h_stride, active, unit, UNITS)
-        store_tile(grad_h_ptr, row, grad_h_stride, active, unit, tl.zeros_like(grad_h), UNITS)
+        of_step = t.to(tl.int64) * rows
+        grad_h = load_tile(grad_h_ptr, 0, row, grad_h_stride, active, unit, UNITS)
+        store_tile(grad_h_ptr, 0, row, grad_h_stride, active, unit, tl.zeros_like(grad_h), UNITS)
         if HAS_GRAD_HIDDEN:
-            grad_h += load_tile(grad_hidden_ptr, index, UNITS, active, unit, UNITS)
-        grad_c = load_tile(grad_c_ptr, row, UNITS, active, unit, UNITS)
+            grad_h += load_tile(grad_hidden_ptr, of_step, row, UNITS, active, unit, UNITS)
+        grad_c = load_tile(grad_c_ptr, 0, row, UNITS, active, unit, UNITS)
         grad_c = backward_rows(
             grad_h, grad_c, t, row, active, keep_ptr, norms_ptr, norm_gradients_ptr, lengths_ptr,
             gates_ptr, cell_ptr, initial_c_ptr, grad_gates_ptr, grad_gates_stride, time_steps, rows,
             scale, forget_bias, unit, UNITS, NORMALISE, DROPOUT, HAS_LENGTHS, REVERSE,
         )  # fmt: skip
-        store_tile(grad_c_ptr, row, UNITS, active, unit, grad_c, UNITS)
+        store_tile(grad_c_ptr, 0, row, UNITS, active, unit, grad_c, UNITS)
 
 
 @triton.jit
@@ -178,11 +178,11 @@ def product_phase(
     row, active = tile_rows(first_row, rows, lengths_ptr, order_ptr, t, ROWS, HAS_LENGTHS)
     if tl.max(active.to(tl.int32), axis=0) > 0:
         column = first_column + tl.arange(0, BLOCK_N)
-        total = tl.zeros((ROWS, BLOCK_N), tl.float32)
+        total = tl.zeros((BLOCK_N, ROWS), tl.float32)
         if ADD:
-            total += load_tile(out_ptr, row, out_stride, active, column, COLUMNS)
+            total += load_tile(out_ptr, 0, row, out_stride, active, column, COLUMNS)
         total = product_tile(
             a_ptr, a_stride, row, active, w_ptr, w_stride_k, w_stride_n, column, column < COLUMNS,
             total, k_end, BLOCK_K, PRECISION,
         )  # fmt: skip
-        store_tile(out_ptr, row, out_stride, active, column, total, COLUMNS)
+        store_tile(out_ptr, 0, row, out_stride, active, column, total, COLUMNS)

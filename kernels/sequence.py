@@ -88,31 +88,34 @@ def sequence_forward_kernel(
     unit = tl.arange(0, PADDED)
     inside = unit < UNITS
     row, valid = tile_rows(first, rows, lengths_ptr, order_ptr, -1, ROWS, HAS_LENGTHS)
-    c = load_tile(c_ptr, row, UNITS, valid, unit, UNITS)
+    c = load_tile(c_ptr, 0, row, UNITS, valid, unit, UNITS)
     steps = most_steps(first, rows, lengths_ptr, order_ptr, time_steps, HAS_LENGTHS)
     for number in range(steps):
         t = time_of(number, steps, REVERSE)
         _, active = tile_rows(first, rows, lengths_ptr, order_ptr, t, ROWS, HAS_LENGTHS)
-        index = t.to(tl.int64) * rows + row
-        i, j, f, o = load_gates(gates_ptr, index, 4 * UNITS, active, unit, UNITS)
-        if HAS_STATIC:
-            static = load_gates(static_ptr, row, 4 * UNITS, active, unit, UNITS)
-            i, j, f, o = i + static[0], j + static[1], f + static[2], o + static[3]
+        of_step = t.to(tl.int64) * rows
+        i = tl.zeros((PADDED, ROWS), tl.float32)
+        j, f, o = tl.zeros_like(i), tl.zeros_like(i), tl.zeros_like(i)
         tl.debug_barrier()  # h of the step before is in memory
         for k in range(0, UNITS, BLOCK_K):
             depth = k + tl.arange(0, BLOCK_K)
             h = tl.load(
-                h_ptr + row[:, None] * UNITS + depth[None, :],
-                mask=active[:, None] & (depth < UNITS)[None, :],
+                h_ptr + row[None, :] * UNITS + depth[:, None],
+                mask=active[None, :] & (depth < UNITS)[:, None],
                 other=0.0,
             )
-            w = w_ptr + depth[:, None] * (4 * UNITS) + unit[None, :]
-            w_inside = (depth < UNITS)[:, None] & inside[None, :]
-            i = dot(h, tl.load(w, mask=w_inside, other=0.0), i, PRECISION)
-            j = dot(h, tl.load(w + UNITS, mask=w_inside, other=0.0), j, PRECISION)
-            f = dot(h, tl.load(w + 2 * UNITS, mask=w_inside, other=0.0), f, PRECISION)
-            o = dot(h, tl.load(w + 3 * UNITS, mask=w_inside, other=0.0), o, PRECISION)
+            w = w_ptr + depth[None, :] * (4 * UNITS) + unit[:, None]
+            w_inside = (depth < UNITS)[None, :] & inside[:, None]
+            i = dot(tl.load(w, mask=w_inside, other=0.0), h, i, PRECISION)
+            j = dot(tl.load(w + UNITS, mask=w_inside, other=0.0), h, j, PRECISION)
+            f = dot(tl.load(w + 2 * UNITS, mask=w_inside, other=0.0), h, f, PRECISION)
+            o = dot(tl.load(w + 3 * UNITS, mask=w_inside, other=0.0), h, o, PRECISION)
         tl.debug_barrier()  # h has been read everywhere, and may be written
+        more = load_gates(gates_ptr, of_step, row, 4 * UNITS, active, unit, UNITS)
+        i, j, f, o = i + more[0], j + more[1], f + more[2], o + more[3]
+        if HAS_STATIC:
+            more = load_gates(static_ptr, 0, row, 4 * UNITS, active, unit, UNITS)
+            i, j, f, o = i + more[0], j + more[1], f + more[2], o + more[3]
         c = forward_rows(
             i, j, f, o, c, t, row, active, keep_ptr, norms_ptr, gates_ptr, cell_ptr, hidden_ptr,
             h_ptr, UNITS, c_ptr, rows, scale, forget_bias, unit, UNITS, NORMALISE, DROPOUT, SAVE,
@@ -132,16 +135,16 @@ def sequence_backward_kernel(
     unit = tl.arange(0, PADDED)
     row, valid = tile_rows(first, rows, lengths_ptr, order_ptr, -1, ROWS, HAS_LENGTHS)
     norm_gradients_ptr += tl.program_id(0) * (10 * UNITS)
-    grad_h = load_tile(grad_h_ptr, row, UNITS, valid, unit, UNITS)
-    grad_c = load_tile(grad_c_ptr, row, UNITS, valid, unit, UNITS)
+    grad_h = load_tile(grad_h_ptr, 0, row, UNITS, valid, unit, UNITS)
+    grad_c = load_tile(grad_c_ptr, 0, row, UNITS, valid, unit, UNITS)
     steps = most_steps(first, rows, lengths_ptr, order_ptr, time_steps, HAS_LENGTHS)
     for number in range(steps):
         t = time_of(steps - 1 - number, steps, REVERSE)
         _, active = tile_rows(first, rows, lengths_ptr, order_ptr, t, ROWS, HAS_LENGTHS)
-        index = t.to(tl.int64) * rows + row
+        of_step = t.to(tl.int64) * rows
         incoming = grad_h
         if HAS_GRAD_HIDDEN:
-            incoming += load_tile(grad_hidden_ptr, index, UNITS, active, unit, UNITS)
+            incoming += load_tile(grad_hidden_ptr, of_step, row, UNITS, active, unit, UNITS)
         grad_c = backward_rows(
             incoming, grad_c, t, row, active, keep_ptr, norms_ptr, norm_gradients_ptr, lengths_ptr,
             gates_ptr, cell_ptr, initial_c_ptr, grad_gates_ptr, 4 * UNITS, time_steps, rows, scale,
@@ -149,12 +152,12 @@ def sequence_backward_kernel(
         )  # fmt: skip
         tl.debug_barrier()  # da is in memory
         before = product_tile(
-            grad_gates_ptr, 4 * UNITS, index, active, w_ptr, 1, 4 * UNITS, unit, unit < UNITS,
+            grad_gates_ptr + of_step * (4 * UNITS), 4 * UNITS, row, active, w_ptr, 1, 4 * UNITS, unit, unit < UNITS,
             tl.zeros_like(grad_h), 4 * UNITS, BLOCK_K, PRECISION,
         )  # fmt: skip
-        grad_h = tl.where(active[:, None], before, grad_h)
-    store_tile(grad_h_ptr, row, UNITS, valid, unit, grad_h, UNITS)
-    store_tile(grad_c_ptr, row, UNITS, valid, unit, grad_c, UNITS)
+        grad_h = tl.where(active[None, :], before, grad_h)
+    store_tile(grad_h_ptr, 0, row, UNITS, valid, unit, grad_h, UNITS)
+    store_tile(grad_c_ptr, 0, row, UNITS, valid, unit, grad_c, UNITS)
 
 
 # A step in two launches -----------------------------------------------------------------------
@@ -221,20 +224,20 @@ def held_product(
     DEPTH: tl.constexpr, PADDED_DEPTH: tl.constexpr, COLUMNS: tl.constexpr, ROWS: tl.constexpr,
     BLOCK_N: tl.constexpr, HAS_LENGTHS: tl.constexpr, ADD: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """`product_phase` with columns w [PADDED_DEPTH, BLOCK_N] that the program holds."""
+    """`product_phase` with columns w [BLOCK_N, PADDED_DEPTH] that the program holds."""
     row, active = tile_rows(first_row, rows, lengths_ptr, order_ptr, t, ROWS, HAS_LENGTHS)
     if tl.max(active.to(tl.int32), axis=0) > 0:
         depth = tl.arange(0, PADDED_DEPTH)
-        total = tl.zeros((ROWS, BLOCK_N), tl.float32)
+        total = tl.zeros((BLOCK_N, ROWS), tl.float32)
         if ADD:
-            total += load_tile(out_ptr, row, out_stride, active, column, COLUMNS)
+            total += load_tile(out_ptr, 0, row, out_stride, active, column, COLUMNS)
         a = tl.load(
-            a_ptr + row[:, None] * a_stride + depth[None, :],
-            mask=active[:, None] & (depth < DEPTH)[None, :],
+            a_ptr + row[None, :] * a_stride + depth[:, None],
+            mask=active[None, :] & (depth < DEPTH)[:, None],
             other=0.0,
         )
-        total = dot(a, w, total, PRECISION)
-        store_tile(out_ptr, row, out_stride, active, column, total, COLUMNS)
+        total = dot(w, a, total, PRECISION)
+        store_tile(out_ptr, 0, row, out_stride, active, column, total, COLUMNS)
 
 
 @triton.jit
@@ -242,11 +245,11 @@ def held_columns(
     w_ptr, column, W_STRIDE_K: tl.constexpr, W_STRIDE_N: tl.constexpr, DEPTH: tl.constexpr,
     PADDED_DEPTH: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """All rows of some columns of w: [PADDED_DEPTH, BLOCK_N]."""
+    """All rows of some columns of w: [BLOCK_N, PADDED_DEPTH]."""
     depth = tl.arange(0, PADDED_DEPTH)
     return tl.load(
-        w_ptr + depth[:, None] * W_STRIDE_K + column[None, :] * W_STRIDE_N,
-        mask=(depth < DEPTH)[:, None] & (column < COLUMNS)[None, :],
+        w_ptr + depth[None, :] * W_STRIDE_K + column[:, None] * W_STRIDE_N,
+        mask=(depth < DEPTH)[None, :] & (column < COLUMNS)[:, None],
         other=0.0,
     )
 

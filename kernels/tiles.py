@@ -1,7 +1,7 @@
 """Tiles of rows: loading and storing them, dropout's factors, and the recurrent products.
 
 What a kernel calls a tile is [ROWS, columns] of a matrix whose rows are the rows of the batch. `row`
-holds their numbers (int64), `valid` which of them exist. Arithmetic is float32; storage is float32,
+holds their numbers, `valid` which of them exist. Arithmetic is float32; storage is float32,
 bfloat16 or float16, named by the pointer.
 
 Triton's interpreter (3.9) multiplies bfloat16 wrongly and truncates where hardware rounds to the
@@ -40,47 +40,51 @@ def dot(a, b, total, PRECISION: tl.constexpr):
 
 
 @triton.jit
-def load_tile(pointer, row, stride, valid, column, COLUMNS: tl.constexpr):
-    """Columns `column` of the rows, as float32; 0 beyond COLUMNS and in rows that do not exist."""
-    inside = valid[:, None] & (column < COLUMNS)[None, :]
-    tile = tl.load(pointer + row[:, None] * stride + column[None, :], mask=inside, other=0.0)
+def load_tile(pointer, first, row, stride, valid, column, COLUMNS: tl.constexpr):
+    """Columns `column` of the rows first + row, as float32; 0 beyond COLUMNS and where not valid."""
+    inside = valid[None, :] & (column < COLUMNS)[:, None]
+    pointer += first * stride
+    tile = tl.load(pointer + (row[None, :] * stride + column[:, None]), mask=inside, other=0.0)
     return tile.to(tl.float32)
 
 
 @triton.jit
-def store_tile(pointer, row, stride, valid, column, tile, COLUMNS: tl.constexpr):
-    inside = valid[:, None] & (column < COLUMNS)[None, :]
+def store_tile(pointer, first, row, stride, valid, column, tile, COLUMNS: tl.constexpr):
+    inside = valid[None, :] & (column < COLUMNS)[:, None]
     value = rounded(tile, pointer.dtype.element_ty)
-    tl.store(pointer + row[:, None] * stride + column[None, :], value, mask=inside)
+    pointer += first * stride
+    tl.store(pointer + (row[None, :] * stride + column[:, None]), value, mask=inside)
 
 
 @triton.jit
-def load_gates(pointer, row, stride, valid, unit, UNITS: tl.constexpr):
+def load_gates(pointer, first, row, stride, valid, unit, UNITS: tl.constexpr):
     """The four gates of the rows, from columns [0, 4N)."""
-    i = load_tile(pointer, row, stride, valid, unit, UNITS)
-    j = load_tile(pointer + UNITS, row, stride, valid, unit, UNITS)
-    f = load_tile(pointer + 2 * UNITS, row, stride, valid, unit, UNITS)
-    o = load_tile(pointer + 3 * UNITS, row, stride, valid, unit, UNITS)
+    i = load_tile(pointer, first, row, stride, valid, unit, UNITS)
+    j = load_tile(pointer + UNITS, first, row, stride, valid, unit, UNITS)
+    f = load_tile(pointer + 2 * UNITS, first, row, stride, valid, unit, UNITS)
+    o = load_tile(pointer + 3 * UNITS, first, row, stride, valid, unit, UNITS)
     return i, j, f, o
 
 
 @triton.jit
-def store_gates(pointer, row, stride, valid, unit, i, j, f, o, UNITS: tl.constexpr):
-    store_tile(pointer, row, stride, valid, unit, i, UNITS)
-    store_tile(pointer + UNITS, row, stride, valid, unit, j, UNITS)
-    store_tile(pointer + 2 * UNITS, row, stride, valid, unit, f, UNITS)
-    store_tile(pointer + 3 * UNITS, row, stride, valid, unit, o, UNITS)
+def store_gates(pointer, first, row, stride, valid, unit, i, j, f, o, UNITS: tl.constexpr):
+    store_tile(pointer, first, row, stride, valid, unit, i, UNITS)
+    store_tile(pointer + UNITS, first, row, stride, valid, unit, j, UNITS)
+    store_tile(pointer + 2 * UNITS, first, row, stride, valid, unit, f, UNITS)
+    store_tile(pointer + 3 * UNITS, first, row, stride, valid, unit, o, UNITS)
 
 
 @triton.jit
-def keep_factors(keep_ptr, index, valid, unit, scale, UNITS: tl.constexpr, DROPOUT: tl.constexpr):
-    """Dropout's factors [ROWS, PADDED], 0 or `scale`, from bits packed as in `philox.py`."""
+def keep_factors(
+    keep_ptr, first, row, valid, unit, scale, UNITS: tl.constexpr, DROPOUT: tl.constexpr
+):  # fmt: skip
+    """Dropout's factors [PADDED, ROWS], 0 or `scale`, from bits packed as in `philox.py`."""
     if DROPOUT:
         BYTES: tl.constexpr = (UNITS + 7) // 8
-        inside = valid[:, None] & (unit < UNITS)[None, :]
-        place = index[:, None] * BYTES + (unit % BYTES)[None, :]
-        bits = tl.load(keep_ptr + place, mask=inside, other=0).to(tl.int32)
-        return tl.where(((bits >> (unit // BYTES)[None, :]) & 1) != 0, scale, 0.0)
+        inside = valid[None, :] & (unit < UNITS)[:, None]
+        place = row[None, :] * BYTES + (unit % BYTES)[:, None]
+        bits = tl.load(keep_ptr + first * BYTES + place, mask=inside, other=0).to(tl.int32)
+        return tl.where(((bits >> (unit // BYTES)[:, None]) & 1) != 0, scale, 0.0)
     else:
         return 1.0
 
@@ -94,10 +98,10 @@ def tile_rows(
     slot = first + tl.arange(0, ROWS)
     valid = slot < rows
     if HAS_LENGTHS:
-        row = tl.load(order_ptr + slot, mask=valid, other=0)
+        row = tl.load(order_ptr + slot, mask=valid, other=0).to(tl.int32)
         return row, valid & (t < tl.load(lengths_ptr + row, mask=valid, other=0))
     else:
-        return slot.to(tl.int64), valid
+        return slot, valid
 
 
 @triton.jit
@@ -112,14 +116,14 @@ def product_tile(
     for k in range(0, k_end, BLOCK_K):
         depth = k + tl.arange(0, BLOCK_K)
         a = tl.load(
-            a_ptr + row[:, None] * a_stride + depth[None, :],
-            mask=valid[:, None] & (depth < k_end)[None, :],
+            a_ptr + row[None, :] * a_stride + depth[:, None],
+            mask=valid[None, :] & (depth < k_end)[:, None],
             other=0.0,
         )
         w = tl.load(
-            w_ptr + depth[:, None] * w_stride_k + column[None, :] * w_stride_n,
-            mask=(depth < k_end)[:, None] & column_inside[None, :],
+            w_ptr + depth[None, :] * w_stride_k + column[:, None] * w_stride_n,
+            mask=(depth < k_end)[None, :] & column_inside[:, None],
             other=0.0,
         )
-        total = dot(a, w, total, PRECISION)
+        total = dot(w, a, total, PRECISION)
     return total
