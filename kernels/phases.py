@@ -47,13 +47,15 @@ def forward_rows(
     i, j, f, o, c, t, row, active, keep_ptr, norms_ptr, gates_ptr, cell_ptr, hidden_ptr, h_ptr,
     h_stride, c_ptr, rows, scale, forget_bias, unit,
     UNITS: tl.constexpr, NORMALISE: tl.constexpr, DROPOUT: tl.constexpr, SAVE: tl.constexpr,
+    SAVE_GATES: tl.constexpr,
 ):  # fmt: skip
     """Step t of the rows `active`: from the gates' products and c to the new c; all is stored."""
     first = t.to(tl.int64) * rows
     keep = keep_factors(keep_ptr, first, row, active, unit, scale, UNITS, DROPOUT)
     h, new_c = step(i, j, f, o, c, keep, norms_ptr, forget_bias, unit, UNITS, NORMALISE)
-    if SAVE:
+    if SAVE_GATES:
         store_gates(gates_ptr, first, row, 4 * UNITS, active, unit, i, j, f, o, UNITS)
+    if SAVE:
         store_tile(cell_ptr, first, row, UNITS, active, unit, new_c, UNITS)
     store_tile(hidden_ptr, first, row, UNITS, active, unit, h, UNITS)
     store_tile(h_ptr, 0, row, h_stride, active, unit, h, UNITS)
@@ -137,6 +139,7 @@ def forward_row_phase(
         forward_rows(
             i, j, f, o, c, t, row, active, keep_ptr, norms_ptr, gates_ptr, cell_ptr, hidden_ptr,
             h_ptr, h_stride, c_ptr, rows, scale, forget_bias, unit, UNITS, NORMALISE, DROPOUT, SAVE,
+            SAVE and HAS_PRODUCTS,
         )  # fmt: skip
 
 
@@ -169,18 +172,20 @@ def backward_row_phase(
 
 @triton.jit
 def product_phase(
-    first_row, first_column, t, a_ptr, a_stride, w_ptr, w_stride_k, w_stride_n, out_ptr, out_stride,
-    lengths_ptr, order_ptr, rows, k_end,
+    first_row, first_column, t, a_ptr, a_stride, w_ptr, w_stride_k, w_stride_n, bias_ptr, out_ptr,
+    out_stride, lengths_ptr, order_ptr, rows, k_end,
     COLUMNS: tl.constexpr, ROWS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
-    HAS_LENGTHS: tl.constexpr, ADD: tl.constexpr, PRECISION: tl.constexpr,
+    HAS_LENGTHS: tl.constexpr, ADD: tl.constexpr, HAS_BIAS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """out = a · w, or out += a · w, for a tile of the rows of step t and of the columns."""
+    """out = a · w, + bias or + out, for a tile of the rows of step t and of the columns."""
     row, active = tile_rows(first_row, rows, lengths_ptr, order_ptr, t, ROWS, HAS_LENGTHS)
     if tl.max(active.to(tl.int32), axis=0) > 0:
         column = first_column + tl.arange(0, BLOCK_N)
         total = tl.zeros((BLOCK_N, ROWS), tl.float32)
         if ADD:
             total += load_tile(out_ptr, 0, row, out_stride, active, column, COLUMNS)
+        if HAS_BIAS:
+            total += tl.load(bias_ptr + column, mask=column < COLUMNS, other=0.0)[:, None]
         total = product_tile(
             a_ptr, a_stride, row, active, w_ptr, w_stride_k, w_stride_n, column, column < COLUMNS,
             total, k_end, BLOCK_K, PRECISION,

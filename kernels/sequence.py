@@ -118,7 +118,7 @@ def sequence_forward_kernel(
             i, j, f, o = i + more[0], j + more[1], f + more[2], o + more[3]
         c = forward_rows(
             i, j, f, o, c, t, row, active, keep_ptr, norms_ptr, gates_ptr, cell_ptr, hidden_ptr,
-            h_ptr, UNITS, c_ptr, rows, scale, forget_bias, unit, UNITS, NORMALISE, DROPOUT, SAVE,
+            h_ptr, UNITS, c_ptr, rows, scale, forget_bias, unit, UNITS, NORMALISE, DROPOUT, SAVE, SAVE,
         )  # fmt: skip
 
 
@@ -176,8 +176,8 @@ def product_kernel(
         a_ptr += t.to(tl.int64) * rows * a_stride
     product_phase(
         tl.program_id(0) * ROWS, tl.program_id(1) * BLOCK_N, t, a_ptr, a_stride, w_ptr, W_STRIDE_K,
-        W_STRIDE_N, out_ptr, COLUMNS, lengths_ptr, order_ptr, rows, DEPTH, COLUMNS, ROWS, BLOCK_N,
-        BLOCK_K, HAS_LENGTHS, ADD, PRECISION,
+        W_STRIDE_N, w_ptr, out_ptr, COLUMNS, lengths_ptr, order_ptr, rows, DEPTH, COLUMNS, ROWS,
+        BLOCK_N, BLOCK_K, HAS_LENGTHS, ADD, False, PRECISION,
     )  # fmt: skip
 
 
@@ -495,11 +495,15 @@ def multiply(
 def persistent_programs(columns: int, rows: int, tile: Tile, device: torch.device) -> int:
     """How many programs share the columns, and the tiles of rows: as many as the chip holds at once."""
     column_tiles = triton.cdiv(columns, tile.columns)
-    processors = 1
-    if device.type == "cuda":
-        processors = torch.cuda.get_device_properties(device).multi_processor_count
-    groups = max(1, min(processors // column_tiles, triton.cdiv(rows, tile.rows)))
+    groups = max(1, min(processors(device) // column_tiles, triton.cdiv(rows, tile.rows)))
     return column_tiles * groups
+
+
+def processors(device: torch.device) -> int:
+    """How many multiprocessors a GPU has; 1 in the interpreter."""
+    if device.type != "cuda":
+        return 1
+    return torch.cuda.get_device_properties(device).multi_processor_count
 
 
 def new_counter(device: torch.device) -> Tensor:

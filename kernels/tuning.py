@@ -46,18 +46,20 @@ def padded(units: int) -> int:
     return max(16, 1 << (units - 1).bit_length())
 
 
-def plan(units: int, dtype: torch.dtype, device: torch.device) -> Plan:
-    """The plan for a cell of so many units on a device."""
+def plan(op: str, units: int, dtype: torch.dtype, device: torch.device) -> Plan:
+    """The plan of an op for so many units on a device."""
     wide = dtype == torch.float32
     form = os.environ.get(FORM_VARIABLE) or ("sequence" if padded(units) <= 256 else "step")
     row_warps = 4 if units <= 512 else 8
-    row_tile = max(1, min(16, 512 // padded(units)))
+    row_tile = max(1, min(8, 512 // padded(units)))
     precision = _precision(device)
     if form == "sequence":
-        tile = Tile(16, padded(units), 16 if wide else 32, 8, 3)
+        rows = 8
+        columns = 128 if op == "hyper_lstm" else padded(units)
+        tile = Tile(rows, columns, 16 if wide else 32, 8, 3)
         return Plan(form, tile, tile, row_tile, row_warps, precision)
-    if form == "step":
-        depth = 32 if wide else 64
+    depth = 32 if wide else 64
+    if form == "step" or op == "hyper_lstm":
         forward, backward = Tile(32, 64, depth, 4, 3), Tile(32, 32, depth, 4, 3)
         return Plan(form, forward, backward, row_tile, row_warps, precision)
     forward, backward = Tile(16, 64, 0, 8, 1), Tile(16, 16, 0, 8, 1)

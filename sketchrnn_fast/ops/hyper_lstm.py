@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sketchrnn_fast.ops import native
+from sketchrnn_fast.ops import native, triton_hyper_lstm
 from sketchrnn_fast.ops.recurrent import RecurrentOp
 from sketchrnn_fast.ops.recurrent_call import reference_implementation
 from sketchrnn_fast.reference import hyper_lstm as reference
@@ -54,6 +54,7 @@ OP.register(
     )
 )
 native.register("hyper_lstm", HyperLSTMWeights)
+triton_hyper_lstm.register()
 
 
 def hyper_lstm(

@@ -105,8 +105,9 @@ def _backward(
 
 
 def _walk(call: Call, weights: Weights) -> Walk:
+    op = "lstm" if isinstance(weights, LSTMWeights) else "layer_norm_lstm"
     norms = None if isinstance(weights, LSTMWeights) else weights.norms
-    return walk(call, weights.w_hh, norms)
+    return walk(op, call, weights.w_hh, norms)
 
 
 # What the ops share -----------------------------------------------------------------------------
@@ -119,7 +120,7 @@ def check_storage(op: str, x: Tensor) -> None:
         )
 
 
-def walk(call: Call, w: Tensor, norms: Sequence[Tensor] | None) -> Walk:
+def walk(op: str, call: Call, w: Tensor, norms: Sequence[Tensor] | None) -> Walk:
     """What both passes of a call need: the recurrent weights, dropout's bits, the order of rows."""
     from sketchrnn_fast.kernels import tuning
     from sketchrnn_fast.kernels.philox import packed_keep_bits
@@ -143,7 +144,7 @@ def walk(call: Call, w: Tensor, norms: Sequence[Tensor] | None) -> Walk:
         keep_prob=call.keep_prob,
         forget_bias=call.forget_bias,
         reverse=call.reverse,
-        plan=tuning.plan(units, w.dtype, w.device),
+        plan=tuning.plan(op, units, w.dtype, w.device),
     )
 
 
