@@ -56,7 +56,7 @@ class Launch(NamedTuple):
 
     @property
     def name(self) -> str:
-        return str(self.kernel.fn.__name__)
+        return str(self.kernel.__name__)
 
 
 class Compiled(NamedTuple):
@@ -83,14 +83,14 @@ class Compiled(NamedTuple):
 @contextlib.contextmanager
 def recorded(*modules: Any) -> Iterator[list[Launch]]:
     """Inside the block, launches of the modules' kernels are noted instead of done."""
-    from triton.runtime.jit import JITFunction
+    from triton.runtime.jit import KernelInterface
 
     notes: list[Launch] = []
     kernels = {
         id(value): value
         for module in modules
         for value in vars(module).values()
-        if isinstance(value, JITFunction)
+        if isinstance(value, KernelInterface)
     }.values()
 
     def recorder(kernel: Any) -> Any:

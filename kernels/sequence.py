@@ -219,39 +219,32 @@ def backward_rows_kernel(
 
 
 @triton.jit
-def held_product(
-    first_row, t, a_ptr, a_stride, w, column, out_ptr, out_stride, lengths_ptr, order_ptr, rows,
-    DEPTH: tl.constexpr, PADDED_DEPTH: tl.constexpr, COLUMNS: tl.constexpr, ROWS: tl.constexpr,
-    BLOCK_N: tl.constexpr, HAS_LENGTHS: tl.constexpr, ADD: tl.constexpr, PRECISION: tl.constexpr,
+def held_columns(
+    w_ptr, column, W_STRIDE_K: tl.constexpr, W_STRIDE_N: tl.constexpr, UNITS: tl.constexpr,
+    PADDED: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """`product_phase` with columns w [BLOCK_N, PADDED_DEPTH] that the program holds."""
-    row, active = tile_rows(first_row, rows, lengths_ptr, order_ptr, t, ROWS, HAS_LENGTHS)
-    if tl.max(active.to(tl.int32), axis=0) > 0:
-        depth = tl.arange(0, PADDED_DEPTH)
-        total = tl.zeros((BLOCK_N, ROWS), tl.float32)
-        if ADD:
-            total += load_tile(out_ptr, 0, row, out_stride, active, column, COLUMNS)
-        a = tl.load(
-            a_ptr + row[None, :] * a_stride + depth[:, None],
-            mask=active[None, :] & (depth < DEPTH)[:, None],
-            other=0.0,
-        )
-        total = dot(w, a, total, PRECISION)
-        store_tile(out_ptr, 0, row, out_stride, active, column, total, COLUMNS)
+    """N rows of some columns of w, [BLOCK_N, PADDED], for the program to hold."""
+    depth = tl.arange(0, PADDED)
+    return tl.load(
+        w_ptr + depth[None, :] * W_STRIDE_K + column[:, None] * W_STRIDE_N,
+        mask=(depth < UNITS)[None, :] & (column < COLUMNS)[:, None],
+        other=0.0,
+    )
 
 
 @triton.jit
-def held_columns(
-    w_ptr, column, W_STRIDE_K: tl.constexpr, W_STRIDE_N: tl.constexpr, DEPTH: tl.constexpr,
-    PADDED_DEPTH: tl.constexpr, COLUMNS: tl.constexpr,
+def held_dot(
+    w, a_ptr, a_stride, row, active, total, UNITS: tl.constexpr, PADDED: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """All rows of some columns of w: [BLOCK_N, PADDED_DEPTH]."""
-    depth = tl.arange(0, PADDED_DEPTH)
-    return tl.load(
-        w_ptr + depth[None, :] * W_STRIDE_K + column[:, None] * W_STRIDE_N,
-        mask=(depth < DEPTH)[None, :] & (column < COLUMNS)[:, None],
+    """total + w times N columns of a."""
+    depth = tl.arange(0, PADDED)
+    a = tl.load(
+        a_ptr + (row[None, :] * a_stride + depth[:, None]),
+        mask=active[None, :] & (depth < UNITS)[:, None],
         other=0.0,
     )
+    return dot(w, a, total, PRECISION)
 
 
 @triton.jit(do_not_specialize=_CHANGING)
@@ -274,10 +267,11 @@ def persistent_forward_kernel(
     for number in range(steps):
         t = time_of(number, steps, REVERSE)
         for first in range(group * ROWS, rows, groups * ROWS):
-            held_product(
-                first, t, h_ptr, UNITS, w, column, products_ptr, WIDTH, lengths_ptr, order_ptr, rows,
-                UNITS, PADDED, WIDTH, ROWS, BLOCK_N, HAS_LENGTHS, False, PRECISION,
-            )  # fmt: skip
+            row, active = tile_rows(first, rows, lengths_ptr, order_ptr, t, ROWS, HAS_LENGTHS)
+            if tl.max(active.to(tl.int32), axis=0) > 0:
+                total = tl.zeros((BLOCK_N, ROWS), tl.float32)
+                total = held_dot(w, h_ptr, UNITS, row, active, total, UNITS, PADDED, PRECISION)
+                store_tile(products_ptr, 0, row, WIDTH, active, column, total, WIDTH)
         grid_barrier(counter_ptr, (2 * number + 1) * programs)
         for first in range(program * ROW_TILE, rows, programs * ROW_TILE):
             forward_row_phase(
@@ -294,7 +288,7 @@ def persistent_backward_kernel(
     counter_ptr, first_program, programs, gates_ptr, w_ptr, keep_ptr, norms_ptr, norm_gradients_ptr,
     lengths_ptr, order_ptr, grad_hidden_ptr, cell_ptr, initial_c_ptr, grad_gates_ptr, grad_h_ptr,
     grad_c_ptr, time_steps, rows, scale, forget_bias,
-    UNITS: tl.constexpr, PADDED: tl.constexpr, PADDED_DEPTH: tl.constexpr, ROWS: tl.constexpr,
+    UNITS: tl.constexpr, PADDED: tl.constexpr, ROWS: tl.constexpr,
     ROW_TILE: tl.constexpr, BLOCK_N: tl.constexpr, NORMALISE: tl.constexpr, DROPOUT: tl.constexpr,
     HAS_LENGTHS: tl.constexpr, HAS_GRAD_HIDDEN: tl.constexpr, REVERSE: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -306,7 +300,11 @@ def persistent_backward_kernel(
     group = program // COLUMN_TILES
     groups = programs // COLUMN_TILES
     norm_gradients_ptr += program * (10 * UNITS)
-    w = held_columns(w_ptr, column, 1, WIDTH, WIDTH, PADDED_DEPTH, UNITS)
+    # By gate, so that a program needs but a fourth of da on the chip at a time.
+    w_i = held_columns(w_ptr, column, 1, WIDTH, UNITS, PADDED, UNITS)
+    w_j = held_columns(w_ptr + UNITS, column, 1, WIDTH, UNITS, PADDED, UNITS)
+    w_f = held_columns(w_ptr + 2 * UNITS, column, 1, WIDTH, UNITS, PADDED, UNITS)
+    w_o = held_columns(w_ptr + 3 * UNITS, column, 1, WIDTH, UNITS, PADDED, UNITS)
     steps = most_steps(0, rows, lengths_ptr, order_ptr, time_steps, HAS_LENGTHS)
     for number in range(steps):
         t = time_of(steps - 1 - number, steps, REVERSE)
@@ -320,10 +318,17 @@ def persistent_backward_kernel(
         grid_barrier(counter_ptr, (2 * number + 1) * programs)
         a_ptr = grad_gates_ptr + t.to(tl.int64) * rows * WIDTH
         for first in range(group * ROWS, rows, groups * ROWS):
-            held_product(
-                first, t, a_ptr, WIDTH, w, column, grad_h_ptr, UNITS, lengths_ptr, order_ptr, rows,
-                WIDTH, PADDED_DEPTH, UNITS, ROWS, BLOCK_N, HAS_LENGTHS, True, PRECISION,
-            )  # fmt: skip
+            row, active = tile_rows(first, rows, lengths_ptr, order_ptr, t, ROWS, HAS_LENGTHS)
+            if tl.max(active.to(tl.int32), axis=0) > 0:
+                total = load_tile(grad_h_ptr, 0, row, UNITS, active, column, UNITS)
+                total = held_dot(w_i, a_ptr, WIDTH, row, active, total, UNITS, PADDED, PRECISION)
+                a_j = a_ptr + UNITS
+                total = held_dot(w_j, a_j, WIDTH, row, active, total, UNITS, PADDED, PRECISION)
+                a_f = a_ptr + 2 * UNITS
+                total = held_dot(w_f, a_f, WIDTH, row, active, total, UNITS, PADDED, PRECISION)
+                a_o = a_ptr + 3 * UNITS
+                total = held_dot(w_o, a_o, WIDTH, row, active, total, UNITS, PADDED, PRECISION)
+                store_tile(grad_h_ptr, 0, row, UNITS, active, column, total, UNITS)
         grid_barrier(counter_ptr, (2 * number + 2) * programs)
 
 
@@ -455,7 +460,7 @@ def backward(
         elif plan.form == "persistent":
             persistent_backward_kernel[(programs,)](
                 new_counter(gates.device), 0, programs, gates, walk.w, *rows, grad_h, grad_c, *numbers,
-                **flags, PADDED_DEPTH=padded(4 * N), ROWS=tile.rows, ROW_TILE=plan.row_tile, BLOCK_N=tile.columns,
+                **flags, ROWS=tile.rows, ROW_TILE=plan.row_tile, BLOCK_N=tile.columns,
                 PRECISION=walk.plan.precision, num_warps=tile.warps, launch_cooperative_grid=True,
             )  # fmt: skip
         else:

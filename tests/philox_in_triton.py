@@ -14,7 +14,7 @@ import torch
 import triton
 import triton.language as tl
 
-from sketchrnn_fast.kernels.philox import dropout_keep
+from sketchrnn_fast.kernels.philox import packed_keep_bits
 
 
 @triton.jit
@@ -32,11 +32,18 @@ def words_kernel(words_ptr, counters_ptr, seed_ptr, SIZE: tl.constexpr):
         tl.store(words_ptr + 4 * index + w, words[w].to(tl.int64))
 
 
+def unpacked(bits: torch.Tensor, units: int) -> torch.Tensor:
+    """bool [T, B, units] from a byte a call, of which bit j is unit j · Q + q."""
+    lanes = (bits[..., None, :] >> torch.arange(8, dtype=torch.uint8)[:, None]) & 1
+    return lanes.flatten(-2)[..., :units].bool()
+
+
 def main() -> None:
     request = json.load(sys.stdin)
     results = {}
     for name, (seed, *arguments) in request["masks"].items():
-        results[name] = dropout_keep(torch.tensor([seed]), *arguments).numpy()
+        keep = packed_keep_bits(torch.tensor([seed]), *arguments)
+        results[name] = unpacked(keep, arguments[2]).numpy()
     for name, (seed, counters) in request["words"].items():
         # Triton takes int32 bit patterns as well as uint32.
         counter = torch.from_numpy(np.array(counters, np.uint32).view(np.int32))

@@ -132,6 +132,7 @@ class RecurrentOp:
     ) -> list[tuple[Tensor, tuple[Tensor, ...]]]:
         """Check the arguments, choose the backend, and run the op."""
         directions = len(weights)
+        x, static_input, weights, states = self._autocast(x, static_input, weights, states)
         width = check_input(self.name, x, static_input)
         for of_one in weights:
             self._check_weights(x, static_input, width, of_one)
@@ -160,6 +161,41 @@ class RecurrentOp:
             save,
         )
         return [(hidden, tuple(final)) for hidden, final, _ in op.results(results)]
+
+    def _autocast(
+        self,
+        x: Tensor,
+        static_input: Tensor | None,
+        weights: tuple[Any, ...],
+        states: tuple[tuple[Tensor, ...], ...] | None,
+    ) -> tuple[Tensor, Tensor | None, tuple[Any, ...], tuple[tuple[Tensor, ...], ...] | None]:
+        """The arguments in the dtype of `torch.autocast`, where that is on; cell states stay float32.
+
+        `register_autocast` would cast the cell states too.
+        """
+        if not torch.is_autocast_enabled(x.device.type):
+            return x, static_input, weights, states
+        dtype = torch.get_autocast_dtype(x.device.type)
+
+        def cast(tensor: Tensor) -> Tensor:
+            # As torch's own ops: float64 stays, which is asked for where precision matters.
+            lower = tensor.is_floating_point() and tensor.dtype != torch.float64
+            return tensor.to(dtype) if lower else tensor
+
+        return (
+            cast(x),
+            None if static_input is None else cast(static_input),
+            tuple(type(of_one)(*map(cast, of_one)) for of_one in weights),
+            None
+            if states is None
+            else tuple(
+                tuple(
+                    part if name.startswith("c") else cast(part)
+                    for name, part in zip(self.state_names, state, strict=True)
+                )
+                for state in states
+            ),
+        )
 
     def _check_weights(
         self, x: Tensor, static_input: Tensor | None, width: int, weights: Any
@@ -247,7 +283,8 @@ class _TorchOp:
         call = Call(*fields)
         check_length_values(self.op.name, call.lengths, call.x.shape[0])
         run = backends.implementation(self.op.name, call.backend).forward
-        return _flat(run(call.of_each(self.directions), save))
+        with _without_autocast(call.x):
+            return _flat(run(call.of_each(self.directions), save))
 
     def _forward_fake(self, *arguments: Any) -> tuple[Tensor, ...]:
         *fields, save = arguments
@@ -309,12 +346,13 @@ class _TorchOp:
         given, (*fields, grad_x_wanted) = self._split(arguments)
         call = Call(*fields)
         run = backends.implementation(self.op.name, call.backend).backward
-        found = run(
-            call.of_each(self.directions),
-            [Results(hidden, (), saved) for _, _, hidden, saved in given],
-            [ResultGradients(grad_hidden, grad_state) for grad_hidden, grad_state, *_ in given],
-            grad_x_wanted,
-        )
+        with _without_autocast(call.x):
+            found = run(
+                call.of_each(self.directions),
+                [Results(hidden, (), saved) for _, _, hidden, saved in given],
+                [ResultGradients(grad_hidden, grad_state) for grad_hidden, grad_state, *_ in given],
+                grad_x_wanted,
+            )
         grads = self._joined(found, call)
         if not grad_x_wanted:
             grads[0] = grads[0].new_empty(0)
@@ -346,6 +384,11 @@ class _TorchOp:
             *(*sums, *one[shared:weights], *two[shared:weights]),
             *(*one[weights:], *two[weights:]),
         ]
+
+
+def _without_autocast(x: Tensor) -> torch.autocast:
+    """A backend's own arithmetic has the dtypes that it chose."""
+    return torch.autocast(x.device.type, enabled=False)
 
 
 def _flat(results: Sequence[Results]) -> tuple[Tensor, ...]:

@@ -134,7 +134,8 @@ def _forward(call: Call, weights: HyperLSTMWeights, save: bool) -> Results:
         kernels.forward(
             walk, _kernel_weights(weights), x_products, static, hyper_static, hidden, state, saved
         )
-    h, h_hyper = (part.contiguous() for part in state.h.split([N, h_hyper.shape[1]], dim=1))
+    # Copies even of one row, where the halves are contiguous: results may not share memory.
+    h, h_hyper = state.h[:, :N].clone(), state.h[:, N:].clone()
     return Results(hidden, [h, state.c, h_hyper, state.hyper_c], flat)
 
 
@@ -169,7 +170,7 @@ def _backward(
     )  # fmt: skip
     if static is not None:
         x_products += static
-    grad_h, grad_h_hyper = grad_state.h.split([N, H], dim=1)
+    grad_h, grad_h_hyper = grad_state.h[:, :N].clone(), grad_state.h[:, N:].clone()
     hyper_before = before_each_step(saved.hyper_hidden, h_hyper, call.lengths, call.reverse)
     h_before = before_each_step(results.hidden, h, call.lengths, call.reverse)
     grad_x, static_grads, of_weights = _weight_gradients(

@@ -1,0 +1,105 @@
+"""The launches of the Triton kernels for given sizes, as the ops would make them on a given chip."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import torch
+from machine_code import Launch, recorded
+
+from sketchrnn_fast.ops import triton as glue
+from sketchrnn_fast.ops import triton_hyper_lstm as hyper_glue
+from sketchrnn_fast.ops.recurrent_call import Call, ResultGradients
+from sketchrnn_fast.reference.hyper_lstm import HyperLSTMWeights
+from sketchrnn_fast.reference.layer_norm_lstm import LayerNormLSTMWeights
+from sketchrnn_fast.reference.lstm import LSTMWeights
+
+# Sketch-RNN's: input and static input, batch, the hyper cell and its embedding.
+X, S, B, HYPER, EMBEDDING = 5, 128, 100, 256, 32
+
+
+@contextmanager
+def on_chip(target: str, form: str | None = None) -> Iterator[None]:
+    """Inside the block plans are made for `target`, and for a form if one is named."""
+    from sketchrnn_fast.kernels import tuning
+
+    environment = dict(os.environ)
+    environment.pop(tuning.FORM_VARIABLE, None)
+    if form is not None:
+        environment[tuning.FORM_VARIABLE] = form
+    with (
+        mock.patch.object(tuning, "architecture", lambda device: target),
+        mock.patch.dict(os.environ, environment, clear=True),
+    ):
+        yield
+
+
+def recurrent_launches(
+    op: str, units: int, dtype: torch.dtype, target: str, form: str | None = None
+) -> list[Launch]:
+    """Of one step with everything switched on, forward and backward, each kernel once."""
+    from sketchrnn_fast.kernels import hyper_lstm, philox, sequence
+
+    call = _call(op, units, dtype)
+    with on_chip(target, form), recorded(sequence, hyper_lstm, philox) as launches:
+        if op == "hyper_lstm":
+            weights = HyperLSTMWeights(*call.weights)
+            results = hyper_glue._forward(call, weights, save=True)
+            hyper_glue._backward(call, weights, results, _gradients(results), grad_x_wanted=True)
+        else:
+            weights = _weights_type(op)(*call.weights)
+            results = glue._forward(op, call, weights, save=True)
+            glue._backward(call, weights, results, _gradients(results), grad_x_wanted=True)
+    unique: dict[Any, Launch] = {}
+    for launch in launches:
+        unique.setdefault((launch.name, *sorted(launch.keywords.items())), launch)
+    return list(unique.values())
+
+
+def _weights_type(op: str) -> Any:
+    return LSTMWeights if op == "lstm" else LayerNormLSTMWeights
+
+
+def _gradients(results: Any) -> ResultGradients:
+    return ResultGradients(
+        torch.empty_like(results.hidden), [torch.empty_like(part) for part in results.final]
+    )
+
+
+def _call(op: str, N: int, dtype: torch.dtype) -> Call:
+    """One step, on tensors without memory."""
+
+    def empty(*shape: int, dtype: torch.dtype = dtype) -> torch.Tensor:
+        return torch.empty(shape, dtype=dtype, device="meta")
+
+    weights = [empty(X + S, 4 * N), empty(N, 4 * N)]
+    state = [empty(B, N), empty(B, N, dtype=torch.float32)]
+    if op == "lstm":
+        weights += [empty(4 * N)]
+    else:
+        norms = [empty(4 * N), empty(4 * N), empty(N), empty(N)]
+        weights += norms if op == "layer_norm_lstm" else [empty(4 * N), *norms]
+    if op == "hyper_lstm":
+        H, E = HYPER, EMBEDDING
+        weights += [empty(X + S + N, 4 * H), empty(H, 4 * H)]
+        weights += [empty(4 * H), empty(4 * H), empty(H), empty(H)]
+        embedding = [empty(4, H, E), empty(4, E), empty(4, E, N)]
+        weights += [*embedding, *embedding, empty(4, H, E), empty(4, E, N)]
+        state += [empty(B, H), empty(B, H, dtype=torch.float32)]
+    return Call(
+        x=empty(1, B, X),
+        static_input=empty(B, S),
+        weights=weights,
+        state=state,
+        lengths=empty(B, dtype=torch.int64),
+        seed=empty(1, dtype=torch.int64),
+        reverse=False,
+        forget_bias=1.0,
+        keep_prob=0.9,
+        row_offset=0,
+        backend="triton",
+    )
