@@ -1,45 +1,172 @@
-"""Suite `data`: loading, and the batch's share in a training step at default sizes.
+"""Suite `data`: loading and batching, at a thousand, a hundred thousand and a million sketches.
 
-The peer of loading is NumPy's own reading of the same file, with its pickle; that of a batch is
-the rest of the training step that the batch feeds, on the default backend. Without
-SKETCHRNN_FAST_SHARED (or ../shared) the built-in dataset stands in for aaron_sheep.
+Loading is timed in a new process each time, and how far it raises that process's memory stands
+beside. The peer of loading is NumPy's own reading of the same file, with its pickle, unchecked,
+neither sorted nor scaled. The files are made up: int16 sketches of 5 to 75 points, as NumPy writes
+them.
+
+A batch of 100 with both augmentations stands beside the rest of the training step that it feeds, at
+default sizes; a batch without augmentation beside a loop over its sketches, as the original makes
+it, to the same values.
 """
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import datasets
 import numpy as np
-import sheep
 import torch
-from timing import interleaved, record
+from agreement import DisagreementError
+from memory import MIB, peak, resident
+from numpy.typing import NDArray
+from plan import Plan, SuiteError
+from records import Record, record
 
 from sketchrnn_fast.config import ModelConfig, TrainConfig
-from sketchrnn_fast.data import hershey, load, random_batch
+from sketchrnn_fast.data import SketchDataset, batch, load
 from sketchrnn_fast.nn import SketchRNN
 from sketchrnn_fast.training import Optimiser
 
+SUITE = "data"
+NUMPY = "numpy.load with its pickle"
+COUNTS = {"quick": (1_000,), "tour": (1_000, 100_000), "full": (1_000, 100_000, 1_000_000)}
+LENGTHS = (5, 75)
+BATCH = 100
 
-def run() -> list[dict[str, object]]:
-    file = _file()
-    splits = load([file.name], file.parent)
-    config = TrainConfig()
 
-    loading = interleaved(
-        {"load": lambda: load([file.name], file.parent), "numpy": lambda: _numpy_load(file)},
-        repeats=5,
-    )
+def run(plan: Plan) -> list[Record]:
+    records: list[Record] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for count in COUNTS[plan.scale.name]:
+            plan.show(f"{SUITE}: making {count:,} sketches")
+            file = make_file(Path(folder), count)
+            records += loading_records(plan, file, count)
+            if count == COUNTS[plan.scale.name][-1] or not plan.quick:
+                records += batching_records(plan, load([file.name], file.parent).train)
+            file.unlink()
+    if not plan.quick:
+        records.append(share_of_a_step(plan))
+    return records
+
+
+def make_file(folder: Path, count: int) -> Path:
+    """A dataset of so many sketches in its train split, a tenth of them in the others."""
+    random = np.random.default_rng(count)
+    splits = {}
+    for split, of_split in (("train", count), ("valid", count // 10), ("test", count // 10)):
+        lengths = random.integers(*LENGTHS, of_split, endpoint=True)
+        points = random.integers(-80, 81, (int(lengths.sum()), 3), dtype=np.int16)
+        points[:, 2] = random.random(len(points)) < 0.1
+        sketches = np.empty(of_split, object)
+        sketches[:] = np.split(points, np.cumsum(lengths)[:-1])
+        splits[split] = sketches
+    path = folder / f"made-up-{count}.npz"
+    np.savez(path, **splits)
+    return path
+
+
+# Loading --------------------------------------------------------------------------------------
+
+
+def loading_records(plan: Plan, file: Path, count: int) -> list[Record]:
+    """Seconds and memory of both ways, taken in turn."""
+    turns = 1 if count >= 1_000_000 else 2 if plan.quick else 3
+    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    rises: dict[str, list[float]] = {way: [] for way in WAYS}
+    for turn in range(turns):
+        for way in WAYS:
+            plan.show(f"{SUITE}: {count:,} sketches, {way}, turn {turn + 1}")
+            found = in_new_process(way, file)
+            seconds[way].append(found["seconds"])
+            rises[way].append(found["mib"])
+    case = f"load {count:,} sketches"
+    work = (count * 1.2, "sketches")
+    return [
+        record(SUITE, case, NUMPY, seconds["load"], seconds["numpy"], work=work),
+        record(SUITE, f"{case}, peak memory", NUMPY, rises["load"], rises["numpy"], unit="mib"),
+    ]
+
+
+def in_new_process(way: str, file: Path) -> dict[str, float]:
+    command = [sys.executable, __file__, way, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or ["nothing"]
+        raise SuiteError(f"loading {file.name} by {way} ended early; its last word: {last[0]}")
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def numpy_load(file: Path) -> list[NDArray[np.object_]]:
+    """What the original does. It trusts the file, which the package never would."""
+    with np.load(file, allow_pickle=True, encoding="latin1") as archive:
+        return [archive[split] for split in ("train", "valid", "test")]
+
+
+WAYS: dict[str, Callable[[Path], object]] = {
+    "load": lambda file: load([file.name], file.parent),
+    "numpy": numpy_load,
+}
+
+
+def one_load(way: str, file: Path) -> dict[str, float]:
+    """Seconds, and MiB that this process's memory rises by."""
+    before = resident()
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    start = time.perf_counter()
+    loaded = WAYS[way](file)
+    seconds = time.perf_counter() - start
+    found = {"seconds": seconds, "mib": max(peak() - before, 1) / MIB}
+    del loaded
+    return found
+
+
+# Batches --------------------------------------------------------------------------------------
+
+
+def batching_records(plan: Plan, dataset: SketchDataset) -> list[Record]:
+    """A batch without augmentation, ours beside a loop over its sketches."""
+    indices = np.random.default_rng(0).choice(len(dataset), BATCH, replace=False)
+    most, sketches = dataset.max_seq_len, [dataset[index] for index in indices]
+    if not np.array_equal(batch(dataset, indices, most).strokes, loop_batch(sketches, most)):
+        raise DisagreementError("a loop over sketches makes another batch than ours")
+    case = f"batch of {BATCH} of {len(dataset):,} sketches, no augmentation"
+    cases = {
+        "ours": lambda: batch(dataset, indices, most),
+        "loop": lambda: loop_batch([dataset[index] for index in indices], most),
+    }
+    seconds = plan.measure(f"{SUITE}: {case}", cases)
+    work = (BATCH, "sketches")
+    return [record(SUITE, case, "a loop over sketches", *seconds.values(), work=work)]
+
+
+def loop_batch(sketches: Sequence[NDArray[np.float32]], most: int) -> NDArray[np.float32]:
+    """Stroke-5 [B, T+1, 5] with the start token first."""
+    result = np.zeros((len(sketches), most + 1, 5), np.float32)
+    for row, sketch in enumerate(sketches):
+        length = len(sketch)
+        result[row, 1 : length + 1, :2] = sketch[:, :2]
+        result[row, 1 : length + 1, 3] = sketch[:, 2]
+        result[row, 1 : length + 1, 2] = 1 - sketch[:, 2]
+        result[row, length + 1 :, 4] = 1
+        result[row, 0, 2] = 1
+    return result
+
+
+def share_of_a_step(plan: Plan) -> Record:
+    """A batch with both augmentations beside the rest of the step that it feeds."""
+    name, config = datasets.name(), TrainConfig()
+    splits = datasets.splits(name)
 
     def make_batch() -> tuple[torch.Tensor, torch.Tensor]:
-        batch = random_batch(
-            splits.train,
-            config.batch_size,
-            splits.max_seq_len,
-            seed=1,
-            random_scale_factor=config.random_scale_factor,
-            augment_stroke_prob=config.augment_stroke_prob,
-        )
-        return torch.from_numpy(batch.strokes), torch.from_numpy(batch.lengths)
+        return datasets.batch_of(splits, BATCH)
 
     strokes, lengths = make_batch()
     model = SketchRNN(ModelConfig(max_seq_len=splits.max_seq_len))
@@ -49,22 +176,11 @@ def run() -> list[dict[str, object]]:
         model.loss(strokes, lengths).total.backward()
         optimiser.step(config.learning_rate)
 
-    batching = interleaved({"batch": make_batch, "step": step}, repeats=5)
-    return [
-        record("data", f"load {file.stem}", "numpy.load", loading["load"], loading["numpy"]),
-        record("data", "batch of 100", "rest of the step", batching["batch"], batching["step"]),
-    ]
+    case = f"batch of {BATCH} of {name}, augmented"
+    seconds = plan.measure(f"{SUITE}: {case}", {"batch": make_batch, "step": step})
+    work = (BATCH, "sketches")
+    return record(SUITE, case, "rest of the step", seconds["batch"], seconds["step"], work=work)
 
 
-def _file() -> Path:
-    file = sheep.file()
-    if file is not None:
-        return file
-    hershey.sketches()
-    return next(hershey.cache_folder().glob("*.npz"))
-
-
-def _numpy_load(file: Path) -> list[np.ndarray]:
-    """The peer: what the original does. It trusts the file, which the package never would."""
-    with np.load(file, allow_pickle=True, encoding="latin1") as archive:
-        return [archive[split] for split in ("train", "valid", "test")]
+if __name__ == "__main__":
+    print(json.dumps(one_load(sys.argv[1], Path(sys.argv[2]))))
