@@ -157,6 +157,22 @@ def mixture_inputs(rows: int, device: torch.device) -> MixtureInputs:
     )
 
 
+def checked_mixture_inputs(rows: int, device: torch.device) -> MixtureInputs:
+    """Inputs on which ours was found to agree with the reference, and the eager peer with ours.
+
+    Raises:
+        DisagreementError: one of them does not.
+    """
+    inputs = mixture_inputs(rows, device)
+    most = agreement.tolerance(inputs.params)
+    found = our_mixture_density(inputs)
+    with srf.backend("reference"):
+        expected = our_mixture_density(inputs)
+    agreement.check("our mixture_density", expected, found, most, "the reference")
+    agreement.check(f"{EAGER.name} of mixture_density", found, eager_mixture_density(inputs), most)
+    return inputs
+
+
 def our_mixture_density(inputs: MixtureInputs) -> Pass:
     """Losses, and the gradient of the parameters."""
     params, target, ones = inputs
@@ -173,13 +189,7 @@ def _with_gradient(losses: tuple[Tensor, Tensor], params: Tensor) -> Pass:
 
 
 def mixture_density_records(plan: Plan, rows: int, suite: str = SUITE) -> list[Record]:
-    inputs = mixture_inputs(rows, plan.device)
-    most = agreement.tolerance(inputs.params)
-    found = our_mixture_density(inputs)
-    with srf.backend("reference"):
-        expected = our_mixture_density(inputs)
-    agreement.check("our mixture_density", expected, found, most, "the reference")
-    agreement.check(f"{EAGER.name} of mixture_density", found, eager_mixture_density(inputs), most)
+    inputs = checked_mixture_inputs(rows, plan.device)
     case = f"mixture_density, {rows} rows, K={MIXTURES}"
     cases = {
         "ours": lambda: our_mixture_density(inputs),

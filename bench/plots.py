@@ -9,6 +9,8 @@ from typing import Any
 from records import Record
 
 OURS, FLOOR = "ours", "floor (torch.mm alone)"
+CURVES, PARTS = "quality.png", "train-parts.png"
+RATIOS = ("ops", "train", "sample")
 LABELS = {
     "N": "hidden size N",
     "B": "batch B",
@@ -23,18 +25,28 @@ LABELS = {
 
 def draw(records: list[Record], folder: Path) -> list[Path]:
     """Every picture that these records make; gives their paths."""
-    made = []
     swept = [one for one in records if one.get("sweep")]
-    for suite, axis in dict.fromkeys((one["suite"], one["sweep"]["axis"]) for one in swept):
+    for suite, axis in axes_of(records):
         points = [one for one in swept if (one["suite"], one["sweep"]["axis"]) == (suite, axis)]
-        made.append(_draw_axis(suite, axis, points, folder / f"{suite}-{axis}.png"))
-    curves = [one for one in records if one.get("curve")]
-    if curves:
-        made.append(_draw_curves(curves, folder / "quality.png"))
-    parts = [one for one in records if one.get("part")]
-    if parts:
-        made.append(_draw_parts(parts, folder / "train-parts.png"))
-    return made
+        _draw_axis(suite, axis, points, folder / f"{suite}-{axis}.png")
+    if curves := [one for one in records if one.get("curve")]:
+        _draw_curves(curves, folder / CURVES)
+    if parts := [one for one in records if one.get("part")]:
+        _draw_parts(parts, folder / PARTS)
+    return [folder / name for name in names(records)]
+
+
+def names(records: list[Record]) -> list[str]:
+    """The names of the pictures that `draw` makes of these records."""
+    found = [f"{suite}-{axis}.png" for suite, axis in axes_of(records)]
+    found += [CURVES] if any(one.get("curve") for one in records) else []
+    return found + ([PARTS] if any(one.get("part") for one in records) else [])
+
+
+def axes_of(records: list[Record]) -> list[tuple[str, str]]:
+    """Each suite and axis over which something was swept."""
+    swept = [one for one in records if one.get("sweep")]
+    return list(dict.fromkeys((one["suite"], one["sweep"]["axis"]) for one in swept))
 
 
 def _axes(panels: int, height: float = 4.0) -> tuple[Any, list[Any]]:
@@ -44,7 +56,7 @@ def _axes(panels: int, height: float = 4.0) -> tuple[Any, list[Any]]:
     return figure, list(figure.subplots(1, panels, squeeze=False)[0])
 
 
-def _draw_axis(suite: str, axis: str, points: list[Record], path: Path) -> Path:
+def _draw_axis(suite: str, axis: str, points: list[Record], path: Path) -> None:
     """Throughput over one axis, a panel for each thing that was swept."""
     panels = list(dict.fromkeys(one["sweep"]["of"] for one in points))
     figure, axes = _axes(len(panels))
@@ -67,7 +79,6 @@ def _draw_axis(suite: str, axis: str, points: list[Record], path: Path) -> Path:
         panel.legend(fontsize="small")
     figure.suptitle(f"{suite}: throughput, higher is faster")
     figure.savefig(path, dpi=110)
-    return path
 
 
 def lines(points: list[Record]) -> dict[str, dict[float, float]]:
@@ -82,7 +93,7 @@ def lines(points: list[Record]) -> dict[str, dict[float, float]]:
     return found
 
 
-def _draw_curves(records: list[Record], path: Path) -> Path:
+def _draw_curves(records: list[Record], path: Path) -> None:
     """Validation loss over seconds of training."""
     figure, (panel,) = _axes(1, height=4.5)
     curves: dict[str, list[list[float]]] = {}
@@ -95,10 +106,9 @@ def _draw_curves(records: list[Record], path: Path) -> Path:
     panel.grid(alpha=0.3)
     panel.legend()
     figure.savefig(path, dpi=110)
-    return path
 
 
-def _draw_parts(records: list[Record], path: Path) -> Path:
+def _draw_parts(records: list[Record], path: Path) -> None:
     """A bar for each kind of step, one piece a part."""
     steps = list(dict.fromkeys(one["part"]["of"] for one in records))
     names = list(dict.fromkeys(one["part"]["name"] for one in records))
@@ -116,4 +126,35 @@ def _draw_parts(records: list[Record], path: Path) -> Path:
     panel.set(xlabel="seconds of a training step")
     panel.legend(ncols=len(names), fontsize="small", loc="lower right")
     figure.savefig(path, dpi=110)
-    return path
+
+
+def draw_ratios(first: list[Record], second: list[Record], path: Path) -> None:
+    """The ratios of the suites `ops`, `train` and `sample` in two runs, with their p20 and p80."""
+    of_both = [
+        {
+            f"{one['suite']}: {one['case']}, {one['peer']}": one
+            for one in run
+            if one["suite"] in RATIOS and one["ratio"] is not None and not one.get("part")
+        }
+        for run in (first, second)
+    ]
+    shown = [name for name in of_both[0] if name in of_both[1]]
+    figure, (panel,) = _axes(1, height=1.0 + 0.22 * max(1, len(shown)))
+    figure.set_figwidth(11.0)
+    for number, of_run in enumerate(of_both):
+        ratios = [of_run[name] for name in shown]
+        middle = [one["ratio"] for one in ratios]
+        # A median of quotients and a quotient of medians may lie apart.
+        below = [max(0.0, one["ratio"] - one["ratio_p20"]) for one in ratios]
+        above = [max(0.0, one["ratio_p80"] - one["ratio"]) for one in ratios]
+        places = [place + 0.3 * number for place in range(len(shown))]
+        label = ("first run", "second run")[number]
+        panel.errorbar(middle, places, xerr=[below, above], fmt="o", markersize=4, label=label)
+    panel.axvline(1.0, color="grey", linestyle="--")
+    panel.set_xscale("log")
+    panel.set_yticks(range(len(shown)), shown, fontsize="x-small")
+    panel.invert_yaxis()
+    panel.set(xlabel="the peer's time over ours, with p20 and p80; right of 1, ours takes less")
+    panel.grid(alpha=0.3, axis="x")
+    panel.legend()
+    figure.savefig(path, dpi=110)

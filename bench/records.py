@@ -11,6 +11,8 @@ each null where there is none. A ratio is the peer's median over ours: above 1, 
 | `ours_samples`, `peer_samples`, `floor_samples` | every sample, the n-th of each from turn n |
 | `work`, `work_unit` | what one sample did, for instance 25000 `steps`; over time, throughput |
 | `sweep` | where the record is a point of a plot: `of`, `axis` and `value` |
+| `part` | where ours is a part of a training step: `of` and `name` |
+| `curve`, `loss` | in `quality`: every run's validation losses over time, and the loss to reach |
 | `target`, `spills`, `registers`, `shared_bytes` | in the suite `static`, of a compiled kernel |
 | `environment` | machine, threads, versions and commit (`environment`); put in by `run` |
 """

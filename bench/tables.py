@@ -66,6 +66,8 @@ def seconds(value: float | None) -> str:
 def ratio(record: Record) -> str:
     if record["ratio"] is None:
         return ""
+    if len(record["ours_samples"]) == 1:
+        return f"{record['ratio']:.3g}"
     return f"{record['ratio']:.3g} ({record['ratio_p20']:.3g}–{record['ratio_p80']:.3g})"
 
 
