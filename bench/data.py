@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -30,7 +31,7 @@ from plan import Plan, SuiteError
 from records import Record, record
 
 from sketchrnn_fast.config import ModelConfig, TrainConfig
-from sketchrnn_fast.data import SketchDataset, batch, load
+from sketchrnn_fast.data import SketchDataset, Splits, batch, load
 from sketchrnn_fast.nn import SketchRNN
 from sketchrnn_fast.training import Optimiser
 
@@ -38,7 +39,9 @@ SUITE = "data"
 NUMPY = "numpy.load with its pickle"
 COUNTS = {"quick": (1_000,), "tour": (1_000, 100_000), "full": (1_000, 100_000, 1_000_000)}
 LENGTHS = (5, 75)
-BATCH = 100
+BATCH, BATCH_TURNS = 100, 5
+
+Child = dict[str, Any]  # what a new process found: `seconds`, `mib`, and samples `batch`, `loop`
 
 
 def run(plan: Plan) -> list[Record]:
@@ -47,9 +50,7 @@ def run(plan: Plan) -> list[Record]:
         for count in COUNTS[plan.scale.name]:
             plan.show(f"{SUITE}: making {count:,} sketches")
             file = make_file(Path(folder), count)
-            records += loading_records(plan, file, count)
-            if count == COUNTS[plan.scale.name][-1] or not plan.quick:
-                records += batching_records(plan, load([file.name], file.parent).train)
+            records += records_of(plan, file, count)
             file.unlink()
     if not plan.quick:
         records.append(share_of_a_step(plan))
@@ -72,36 +73,42 @@ def make_file(folder: Path, count: int) -> Path:
     return path
 
 
-# Loading --------------------------------------------------------------------------------------
-
-
-def loading_records(plan: Plan, file: Path, count: int) -> list[Record]:
-    """Seconds and memory of both ways, taken in turn."""
+def records_of(plan: Plan, file: Path, count: int) -> list[Record]:
+    """Seconds and memory of loading both ways, taken in turn, and of a batch of what was loaded."""
     turns = 1 if count >= 1_000_000 else 2 if plan.quick else 3
-    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
-    rises: dict[str, list[float]] = {way: [] for way in WAYS}
+    found: dict[str, list[Child]] = {way: [] for way in WAYS}
     for turn in range(turns):
         for way in WAYS:
             plan.show(f"{SUITE}: {count:,} sketches, {way}, turn {turn + 1}")
-            found = in_new_process(way, file)
-            seconds[way].append(found["seconds"])
-            rises[way].append(found["mib"])
-    case = f"load {count:,} sketches"
-    work = (count * 1.2, "sketches")
+            found[way].append(in_new_process(way, file))
+
+    def both(name: str) -> list[list[float]]:
+        return [[float(child[name]) for child in found[way]] for way in WAYS]
+
+    batches = [
+        [one for child in found["load"] for one in child[name]] for name in ("batch", "loop")
+    ]
+    load = f"load {count:,} sketches"
+    batch_case = f"batch of {BATCH} of {count:,} sketches, no augmentation"
+    work = (BATCH, "sketches")
     return [
-        record(SUITE, case, NUMPY, seconds["load"], seconds["numpy"], work=work),
-        record(SUITE, f"{case}, peak memory", NUMPY, rises["load"], rises["numpy"], unit="mib"),
+        record(SUITE, load, NUMPY, *both("seconds"), work=(count * 1.2, "sketches")),
+        record(SUITE, f"{load}, peak memory", NUMPY, *both("mib"), unit="mib"),
+        record(SUITE, batch_case, "a loop over sketches", *batches, work=work),
     ]
 
 
-def in_new_process(way: str, file: Path) -> dict[str, float]:
+def in_new_process(way: str, file: Path) -> Child:
     command = [sys.executable, __file__, way, str(file)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["nothing"]
         raise SuiteError(f"loading {file.name} by {way} ended early; its last word: {last[0]}")
-    found: dict[str, float] = json.loads(done.stdout)
+    found: Child = json.loads(done.stdout)
     return found
+
+
+# In the new process ---------------------------------------------------------------------------
 
 
 def numpy_load(file: Path) -> list[NDArray[np.object_]]:
@@ -116,35 +123,36 @@ WAYS: dict[str, Callable[[Path], object]] = {
 }
 
 
-def one_load(way: str, file: Path) -> dict[str, float]:
-    """Seconds, and MiB that this process's memory rises by."""
+def one_load(way: str, file: Path) -> Child:
+    """Seconds, MiB that this process's memory rises by, and then seconds of batches."""
     before = resident()
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     start = time.perf_counter()
     loaded = WAYS[way](file)
     seconds = time.perf_counter() - start
-    found = {"seconds": seconds, "mib": max(peak() - before, 1) / MIB}
-    del loaded
+    found: Child = {"seconds": seconds, "mib": max(peak() - before, 1) / MIB}
+    if isinstance(loaded, Splits):
+        found |= batch_seconds(loaded.train)
     return found
 
 
-# Batches --------------------------------------------------------------------------------------
-
-
-def batching_records(plan: Plan, dataset: SketchDataset) -> list[Record]:
-    """A batch without augmentation, ours beside a loop over its sketches."""
-    indices = np.random.default_rng(0).choice(len(dataset), BATCH, replace=False)
-    most, sketches = dataset.max_seq_len, [dataset[index] for index in indices]
-    if not np.array_equal(batch(dataset, indices, most).strokes, loop_batch(sketches, most)):
-        raise DisagreementError("a loop over sketches makes another batch than ours")
-    case = f"batch of {BATCH} of {len(dataset):,} sketches, no augmentation"
-    cases = {
-        "ours": lambda: batch(dataset, indices, most),
-        "loop": lambda: loop_batch([dataset[index] for index in indices], most),
-    }
-    seconds = plan.measure(f"{SUITE}: {case}", cases)
-    work = (BATCH, "sketches")
-    return [record(SUITE, case, "a loop over sketches", *seconds.values(), work=work)]
+def batch_seconds(dataset: SketchDataset) -> Child:
+    """A batch without augmentation and a loop over its sketches, in turn; equal, or refused."""
+    most, random = dataset.max_seq_len, np.random.default_rng(0)
+    found: Child = {"batch": [], "loop": []}
+    for turn in range(BATCH_TURNS + 1):
+        indices = random.choice(len(dataset), BATCH, replace=False)
+        start = time.perf_counter()
+        ours = batch(dataset, indices, most).strokes
+        between = time.perf_counter()
+        by_loop = loop_batch([dataset[index] for index in indices], most)
+        end = time.perf_counter()
+        if not np.array_equal(ours, by_loop):
+            raise DisagreementError("a loop over sketches makes another batch than ours")
+        if turn > 0:  # the first was the warm-up
+            found["batch"].append(between - start)
+            found["loop"].append(end - between)
+    return found
 
 
 def loop_batch(sketches: Sequence[NDArray[np.float32]], most: int) -> NDArray[np.float32]:

@@ -63,7 +63,7 @@ def models(plan: Plan, sizes: ModelConfig) -> list[Drawn]:
         bear = sketch_rnn_js.read_decoder(published).eval()
         found.append(Drawn("published bear", bear, bear.config.max_seq_len))
     for cell in CELLS:
-        if plan.full or cell == "layer_norm":
+        if cell == "layer_norm" or (plan.full and cell == "hyper"):
             found.append(random_ending(cell, sizes, MEAN_LENGTH, sample.POINTS))
     return found
 
