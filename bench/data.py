@@ -25,6 +25,7 @@ import datasets
 import numpy as np
 import torch
 from agreement import DisagreementError
+from environment import same_package
 from memory import MIB, peak, resident
 from numpy.typing import NDArray
 from plan import Plan, SuiteError
@@ -100,7 +101,7 @@ def records_of(plan: Plan, file: Path, count: int) -> list[Record]:
 
 def in_new_process(way: str, file: Path) -> Child:
     command = [sys.executable, __file__, way, str(file)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, env=same_package())
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["nothing"]
         raise SuiteError(f"loading {file.name} by {way} ended early; its last word: {last[0]}")

@@ -48,6 +48,12 @@ def sentence(of: dict[str, Any]) -> str:
     )
 
 
+def same_package() -> dict[str, str]:
+    """The variables of a new process that is to import the package that this one has."""
+    paths = [str(Path(sketchrnn_fast.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
 def cpu() -> str:
     """The CPU's model, where the system tells it."""
     listing = Path("/proc/cpuinfo")

@@ -49,8 +49,8 @@ class Scale(NamedTuple):
 
 
 QUICK = Scale("quick", Effort(least=2, most=2, seconds=0.0))
-TOUR = Scale("tour", Effort(least=3, most=7, seconds=5.0))
-FULL = Scale("full", Effort(least=3, most=11, seconds=15.0))
+TOUR = Scale("tour", Effort(least=2, most=7, seconds=3.0))
+FULL = Scale("full", Effort(least=3, most=11, seconds=6.0))
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,7 @@ def points_of(plan: Plan) -> int:
 
 def effort(plan: Plan) -> Effort:
     """More turns than usual, since each takes milliseconds."""
-    return plan.scale.effort if plan.quick else Effort(least=5, most=15, seconds=10.0)
+    return plan.scale.effort if plan.quick else Effort(least=5, most=15, seconds=4.0)
 
 
 def one_sketch_records(

@@ -5,11 +5,10 @@ Each sample is a new Python process; the peer is `import torch` (for the help: `
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
+from environment import same_package
 from plan import Plan
 from records import Record, record
 
@@ -19,14 +18,9 @@ CASES = (("package", "torch"), ("package and model", "torch"), ("help", "typer")
 
 
 def python(*arguments: str) -> None:
-    """A new Python with this process's package, installed or not."""
-    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    subprocess.run(
-        [sys.executable, *arguments],
-        check=True,
-        stdout=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
-    )
+    """A new Python with this process's package."""
+    command = [sys.executable, *arguments]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=same_package())
 
 
 def run(plan: Plan) -> list[Record]:

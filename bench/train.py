@@ -85,7 +85,8 @@ def run(plan: Plan) -> list[Record]:
                         original_step(plan.magenta, plan.magenta_python, config, batch)
                     )
                 records += step_records(plan, config, name, batch, original)
-            records += train_parts.records(plan, config, name, splits, size)
+            if number == 0:
+                records += train_parts.records(plan, config, name, splits, size)
     return records
 
 
