@@ -59,6 +59,13 @@ class ModelConfig:
     max_seq_len: int = _field(250, "most points in a sketch; taken from the data when training")
     hyper_num_units: int = _field(256, "units of the HyperLSTM's inner cell (fixed in Magenta)")
     hyper_embedding_size: int = _field(32, "embedding of the HyperLSTM (fixed in Magenta)")
+    num_classes: int = _field(
+        0, "classes that the decoder is told, one a file of data_set; 0: it is told none (ours)"
+    )
+    label_embedding_size: int = _field(32, "embedding of a class, beside z (ours)")
+    class_names: tuple[str, ...] = _field(
+        (), "names of the classes; taken from the data when training (ours)"
+    )
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -72,11 +79,24 @@ class ModelConfig:
             "max_seq_len",
             "hyper_num_units",
             "hyper_embedding_size",
+            "label_embedding_size",
         ):
             _check_at_least(self, name, 1)
             _check_interval(self, name, 1, MOST_SIZE)
         for name in ("recurrent_dropout_prob", "input_dropout_prob", "output_dropout_prob"):
             _check_keep_probability(self, name)
+        _check_interval(self, "num_classes", 0, MOST_SIZE)
+        if self.class_names and len(set(self.class_names)) != self.num_classes:
+            raise ConfigError(
+                f"class_names has {len(set(self.class_names))} different names, and num_classes is "
+                f"{self.num_classes}; each class has a name of its own"
+            )
+
+    @property
+    def condition_size(self) -> int:
+        """Width of what the decoder is told of a sketch: z, and the embedding of its class."""
+        z_size = self.z_size if self.conditional else 0
+        return z_size + (self.label_embedding_size if self.num_classes else 0)
 
     @classmethod
     def from_hparams(cls, text: str) -> ModelConfig:
@@ -108,6 +128,9 @@ class TrainConfig:
     kl_tolerance: float = _field(0.2, "floor of the KL term")
     random_scale_factor: float = _field(0.15, "augmentation: each axis scaled by 1 ± this")
     augment_stroke_prob: float = _field(0.10, "augmentation: probability of dropping a point")
+    micro_batch_size: int = _field(
+        0, "sketches of a batch that are in memory at once; 0: as many as there are (ours)"
+    )
     objective: str = _field(
         "magenta",
         "magenta: the pen loss counts padding, as the original; masked: real rows only (ours)",
@@ -121,6 +144,7 @@ class TrainConfig:
             raise ConfigError("data_set is empty; it takes one or more names of datasets")
         for name in ("num_steps", "save_every", "batch_size"):
             _check_at_least(self, name, 1)
+        _check_at_least(self, "micro_batch_size", 0)
         for name in ("learning_rate", "grad_clip"):
             _check_positive(self, name)
         for name in ("min_learning_rate", "kl_weight", "kl_weight_start", "kl_tolerance"):
