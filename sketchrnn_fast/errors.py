@@ -4,4 +4,10 @@ from __future__ import annotations
 
 
 class UserError(ValueError):
-    """What was found, where, and what is accepted; the command line prints it and ends with 2."""
+    """What was found, where, and what is accepted; the command line prints it.
+
+    Attributes:
+        exit_code: what the command line ends with.
+    """
+
+    exit_code = 2

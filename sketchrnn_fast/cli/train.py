@@ -39,7 +39,7 @@ def train(
     from sketchrnn_fast.config import split_hparams, to_json
     from sketchrnn_fast.training import checkpoints
     from sketchrnn_fast.training import train as run
-    from sketchrnn_fast.training.loop import check_log_root
+    from sketchrnn_fast.training.setup import check_log_root
 
     chosen = choose_device(device)
     check_log_root(log_root, resume_training)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -51,7 +52,12 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(
-    model: SketchRNN, dataset: SketchDataset, config: TrainConfig, step: int = 0
+    model: SketchRNN,
+    dataset: SketchDataset,
+    config: TrainConfig,
+    step: int = 0,
+    *,
+    between: Callable[[], None] | None = None,
 ) -> Evaluation:
     """Evaluate a model on all of a split.
 
@@ -59,6 +65,7 @@ def evaluate(
         dataset: in model units, no sketch longer than the model's max_seq_len.
         config: its batch size, objective, KL settings and seed.
         step: the step of the run; a part of the seed of z.
+        between: called before each batch; what it raises abandons the evaluation.
     """
     device = model.scale_factor.device
     seed = place_seed(config.seed, step, Place.EVALUATION, device)
@@ -66,6 +73,8 @@ def evaluate(
     row = 0
     with evaluating(model):
         for batch in evaluation_batches(dataset, config.batch_size, model.config.max_seq_len):
+            if between is not None:
+                between()
             losses = model.loss(
                 torch.from_numpy(batch.strokes).to(device),
                 torch.from_numpy(batch.lengths).to(device),
