@@ -19,6 +19,7 @@ from sketchrnn_fast.errors import UserError
 
 CELLS = ("lstm", "layer_norm", "hyper")
 OBJECTIVES = ("magenta", "masked")
+ON_NAN = ("stop", "skip")
 MOST_SIZE = 2**20  # of units, Gaussians, and points in a sketch
 
 # Known to the original, decided here by the command that runs: accepted and left aside.
@@ -136,15 +137,25 @@ class TrainConfig:
         "magenta: the pen loss counts padding, as the original; masked: real rows only (ours)",
     )
     seed: int = _field(0, "governs every random draw of the run (ours; Magenta has none)")
+    log_every: int = _field(20, "steps between records of training (fixed in Magenta)")
+    keep: int = _field(0, "newest checkpoints to keep besides the best and the last (ours)")
+    patience: int = _field(
+        0, "stop after this many evaluations without a better one; 0 never stops (ours)"
+    )
+    on_nan: str = _field(
+        "stop", "a loss or gradient that is not finite: stop, or skip the batch's update (ours)"
+    )
 
     def __post_init__(self) -> None:
         _check_types(self)
         _check_choice(self, "objective", OBJECTIVES)
+        _check_choice(self, "on_nan", ON_NAN)
         if not self.data_set or not all(self.data_set):
             raise ConfigError("data_set is empty; it takes one or more names of datasets")
-        for name in ("num_steps", "save_every", "batch_size"):
+        for name in ("num_steps", "save_every", "batch_size", "log_every"):
             _check_at_least(self, name, 1)
-        _check_at_least(self, "micro_batch_size", 0)
+        for name in ("micro_batch_size", "keep", "patience"):
+            _check_at_least(self, name, 0)
         for name in ("learning_rate", "grad_clip"):
             _check_positive(self, name)
         for name in ("min_learning_rate", "kl_weight", "kl_weight_start", "kl_tolerance"):

@@ -30,16 +30,21 @@ def train(
     device: Annotated[
         str, typer.Option(help="auto (a GPU if there is one), cpu, cuda, cuda:1, …")
     ] = "auto",
+    rank_timeout: Annotated[
+        float, typer.Option(help="Under torchrun: seconds that a rank waits for the others.", min=1)
+    ] = 600.0,
 ) -> None:
     """Train a model.
 
-    Without options, on the built-in dataset with Magenta's hyper-parameters, until stopped.
+    Without options, on the built-in dataset with Magenta's hyper-parameters, until stopped. With
+    several processes: torchrun --nproc-per-node 2 -m sketchrnn_fast train, and the same options.
     """
     from sketchrnn_fast.cli.devices import choose_device
     from sketchrnn_fast.config import split_hparams, to_json
     from sketchrnn_fast.training import checkpoints
     from sketchrnn_fast.training import train as run
-    from sketchrnn_fast.training.loop import check_log_root
+    from sketchrnn_fast.training.distributed import is_first_rank
+    from sketchrnn_fast.training.setup import check_log_root
 
     chosen = choose_device(device)
     check_log_root(log_root, resume_training)
@@ -58,6 +63,7 @@ def train(
             resume=resume_training,
             max_seq_len=values.get("max_seq_len"),
             device=chosen,
+            rank_timeout=rank_timeout,
         )
     except KeyboardInterrupt:
         typer.echo(
@@ -66,6 +72,8 @@ def train(
             err=True,
         )
         raise typer.Exit(130) from None
+    if not is_first_rank():
+        return
     state = result.state
     if result.steps == 0:
         typer.echo(

@@ -5,7 +5,7 @@
             model.safetensors        weights, and the data's scale factor
             config.json              {"model": …, "train": …}
             optimizer.safetensors    Adam's moments, for resuming
-            training_state.json      {"step": …, "best_cost": …, "best_step": …}
+            training_state.json      the fields of TrainingState
         best, last                   the name of a folder beside them
 
 A folder is written under a temporary name, synced, and renamed; `best` and `last` are replaced
@@ -18,7 +18,7 @@ import json
 import math
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +48,22 @@ class TrainingState:
     """Where a run stands.
 
     Attributes:
-        step: updates done.
+        step: steps done, those whose update was skipped included.
         best_cost, best_step: the best validation cost so far and when; None before the first.
+        evaluated_step: the step of the last evaluation; None before the first.
+        stale_evaluations: how many evaluations there were since the best.
+        skipped: steps without an update, because a loss or a gradient was not finite.
     """
 
     step: int = 0
     best_cost: float | None = None
     best_step: int | None = None
+    evaluated_step: int | None = None
+    stale_evaluations: int = 0
+    skipped: int = 0
+
+
+_DEFAULTS = asdict(TrainingState())
 
 
 def save(
@@ -82,7 +91,7 @@ def save(
         (partial / OPTIMISER).write_bytes(serialise(_contiguous(_moments(model, optimiser))))
         config = {"model": to_json(model.config), "train": to_json(train_config)}
         _write_json(partial / CONFIG, config)
-        _write_json(partial / STATE, state.__dict__)
+        _write_json(partial / STATE, asdict(state))
         for file in partial.iterdir():
             sync(file)
         sync(partial)
@@ -135,7 +144,7 @@ def resume(log_root: Path, model: SketchRNN, optimiser: Optimiser) -> TrainingSt
     _check_tensors(folder / OPTIMISER, moments, expected)
     names = [name for name, _ in model.named_parameters()]
     pairs = [(moments[f"{name}.mean"], moments[f"{name}.mean_square"]) for name in names]
-    optimiser.restore(state.step, pairs)
+    optimiser.restore(state.step - state.skipped, pairs)
     return state
 
 
@@ -147,17 +156,22 @@ def read_state(folder: Path) -> TrainingState:
     """
     file = folder / STATE
     values = _read_json(file)
-    step, cost, best = (values.get(name) for name in ("step", "best_cost", "best_step"))
-    if not (
-        (type(step) is int and folder.name == f"step-{step}")
-        and (cost is None or (type(cost) is float and math.isfinite(cost)))
-        and (best is None or (type(best) is int and 0 <= best <= step))
-    ):
-        raise CheckpointError(
-            f"{file} has step {step!r}, best_cost {cost!r} and best_step {best!r}; it takes whole "
-            "numbers of steps, the first as in the folder's name, and a finite cost"
-        )
-    return TrainingState(step, cost, best)
+    step, cost = values.get("step"), values.get("best_cost")
+    if type(step) is not int or folder.name != f"step-{step}":
+        raise CheckpointError(f"{file} has step {step!r}; it takes that of the folder's name")
+    if cost is not None and not (type(cost) is float and math.isfinite(cost)):
+        raise CheckpointError(f"{file} has best_cost {cost!r}; it takes a finite number or null")
+    for name in ("best_step", "evaluated_step", "stale_evaluations", "skipped"):
+        count = values.get(name, _DEFAULTS[name])
+        is_count = type(count) is int and 0 <= count <= step
+        if not is_count and not (count is None and _DEFAULTS[name] is None):
+            raise CheckpointError(
+                f"{file} has {name} {count!r}; it takes a whole number of at most {step}, its step"
+            )
+    unknown = set(values) - set(_DEFAULTS)
+    if unknown:
+        raise CheckpointError(f"{file} has {sorted(unknown)[0]}, which is not known here")
+    return TrainingState(**values)
 
 
 def find(path: str | os.PathLike[str], pointer: str | None = None) -> Path:

@@ -18,20 +18,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 from sketchrnn_fast.errors import UserError
+from sketchrnn_fast.training.errors import OtherRankError, RankError
 
 TIMEOUT = 600.0  # seconds
 
 # Gradients travel in pieces of about this many bytes, so that no second copy of a model is made.
 _BUCKET = 2**24
 _MESSAGE = 1000  # bytes of an error that ranks exchange
-
-
-class RankError(UserError):
-    """The ranks cannot find each other, or one has ended or does not answer."""
-
-
-class OtherRankError(RankError):
-    """Another rank cannot go on, and has said why."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +86,13 @@ class Ranks:
             with _exchange(self):
                 dist.broadcast(tensor, 0)
 
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is up on any rank."""
-        if self.size == 1:
-            return flag
-        return bool(self._table([float(flag)]).any())
+    def largest(self, value: int) -> int:
+        """The largest of the ranks' values."""
+        return value if self.size == 1 else int(self._table([value]).max())
+
+    def wait(self) -> None:
+        """Go on when every rank is here."""
+        self.largest(0)
 
     def check_same(self, name: str, value: float) -> None:
         """Refuse ranks that differ in a figure which they must have in common.
@@ -184,10 +179,14 @@ def joined(device: str, timeout: float = TIMEOUT) -> Iterator[Ranks]:
         )
     try:
         yield ranks
-        with _exchange(ranks):
-            dist.barrier()  # none leaves while another still talks to it
+        ranks.wait()  # none leaves while another still talks to it
     finally:
         dist.destroy_process_group()
+
+
+def is_first_rank() -> bool:
+    """Whether this process is to write and show what a run does: rank 0, or without ranks."""
+    return _number("RANK") in (None, 0)
 
 
 def _number(name: str) -> int | None:

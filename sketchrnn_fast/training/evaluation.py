@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -61,7 +62,9 @@ def evaluate(
     dataset: SketchDataset,
     config: TrainConfig,
     step: int = 0,
+    *,
     ranks: Ranks = ALONE,
+    between: Callable[[], None] | None = None,
 ) -> Evaluation:
     """Evaluate a model on all of a split.
 
@@ -73,6 +76,8 @@ def evaluate(
         config: its batch size, objective, KL settings and seed.
         step: the step of the run; a part of the seed of z.
         ranks: who else evaluates; each calls this with the same arguments.
+        between: called before each batch, or round of batches by several ranks; what it raises
+            abandons the evaluation.
     """
     device = model.scale_factor.device
     seed = place_seed(config.seed, step, Place.EVALUATION, device)
@@ -80,6 +85,8 @@ def evaluate(
     table = torch.zeros(len(starts), len(_COLUMNS), dtype=torch.float64, device=device)
     with evaluating(model):
         for index, start in enumerate(starts):
+            if between is not None and index % ranks.size == 0:
+                between()
             if index % ranks.size != ranks.rank:
                 continue
             stop = min(start + config.batch_size, len(dataset))

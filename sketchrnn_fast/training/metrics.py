@@ -9,7 +9,6 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from sketchrnn_fast.files import write_atomically
-from sketchrnn_fast.training.evaluation import Evaluation
 
 FILE = "metrics.jsonl"
 
@@ -19,6 +18,8 @@ _TRAIN_TAGS = {
     "Train_KL_Cost": "kl",
     "Learning_Rate": "learning_rate",
     "KL_Weight": "kl_weight",
+    "Gradient_Norm": "gradient_norm",
+    "Clip_Fraction": "clip_fraction",
     "Time_Taken_Train": "seconds",
 }
 # The tags of evaluations carry the original's own figures where it has them.
@@ -62,14 +63,27 @@ class Metrics:
             if record.get(name) is not None:
                 self._events.add_scalar(tag, record[name], record["step"])
 
-    def write_best(self, step: int, valid: Evaluation) -> None:
-        """Note the original's figure of a new best evaluation under its tag."""
-        if valid.magenta_cost is not None:
-            self._events.add_scalar("Best_Valid_Cost", valid.magenta_cost, step)
+    def write_best(self, valid: dict[str, Any]) -> None:
+        """Note the original's figure of a new best evaluation, given by its record."""
+        if valid["magenta_cost"] is not None:
+            self._events.add_scalar("Best_Valid_Cost", valid["magenta_cost"], valid["step"])
 
     def close(self) -> None:
         self._lines.close()
         self._events.close()
+
+
+class NoMetrics:
+    """In the place of `Metrics` on the ranks that write nothing."""
+
+    def write(self, record: dict[str, Any]) -> None:
+        pass
+
+    def write_best(self, valid: dict[str, Any]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 def _step_of(line: str) -> int:
