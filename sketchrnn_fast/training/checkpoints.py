@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,6 +38,10 @@ from sketchrnn_fast.training.optimiser import Optimiser
 FOLDER = "checkpoints"
 MODEL, CONFIG = "model.safetensors", "config.json"
 OPTIMISER, STATE = "optimizer.safetensors", "training_state.json"
+
+# What is not yet, or no longer, a checkpoint.
+_PARTIAL, _REPLACED = ".partial-", ".replaced-"
+_NAME = re.compile(r"step-(\d+)")
 
 
 class CheckpointError(UserError):
@@ -79,14 +84,14 @@ def save(
         OSError: the disk is full or may not be written; what was there before is untouched.
     """
     folder = log_root / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        sync(log_root)
+    mend(folder)
     final = folder / f"step-{state.step}"
-    partial = folder / f".partial-step-{state.step}"
-    replaced = folder / f".partial-replaced-{state.step}"
-    for left_behind in folder.glob(".partial-*"):
-        _remove(left_behind)
-    partial.mkdir()
+    partial = folder / f"{_PARTIAL}{final.name}"
     try:
+        partial.mkdir()
         (partial / MODEL).write_bytes(serialise(_contiguous(model.state_dict())))
         (partial / OPTIMISER).write_bytes(serialise(_contiguous(_moments(model, optimiser))))
         config = {"model": to_json(model.config), "train": to_json(train_config)}
@@ -96,21 +101,32 @@ def save(
             sync(file)
         sync(partial)
         if final.exists():
-            final.rename(replaced)
+            final.rename(folder / f"{_REPLACED}{final.name}")
         partial.rename(final)
-        _remove(replaced)
+        sync(folder)
     except BaseException:
-        _remove(partial)
-        if replaced.exists() and not final.exists():
-            replaced.rename(final)
+        mend(folder)
         raise
-    sync(folder)
     # `best` first: killed between the two, a run resumes from the old `last` and comes here again.
-    if state.best_step == state.step:
-        write_atomically(folder / "best", f"{final.name}\n".encode())
-    write_atomically(folder / "last", f"{final.name}\n".encode())
-    _prune(folder)
+    if state.best_step is not None:
+        _point(folder / "best", f"step-{state.best_step}")
+    _point(folder / "last", final.name)
+    _prune(folder, state.step, train_config.keep)
     return final
+
+
+def mend(folder: Path) -> None:
+    """Clear away what a kill left half done among the checkpoints of a run.
+
+    Only for who holds the run's lock. A folder that was set aside for a new one of the same step
+    gets its name back if the new one is not there.
+    """
+    for aside in folder.glob(f"{_REPLACED}*"):
+        original = folder / aside.name.removeprefix(_REPLACED)
+        if not original.exists():
+            aside.rename(original)
+    for left_behind in (*folder.glob(f"{_REPLACED}*"), *folder.glob(f"{_PARTIAL}*")):
+        shutil.rmtree(left_behind)
 
 
 def load_model(path: str | os.PathLike[str]) -> SketchRNN:
@@ -175,7 +191,11 @@ def read_state(folder: Path) -> TrainingState:
 
 
 def find(path: str | os.PathLike[str], pointer: str | None = None) -> Path:
-    """The checkpoint's folder that a path means: itself, or a run's `best` or `last`."""
+    """The checkpoint's folder that a path means: itself, or a run's `best` or `last`.
+
+    Raises:
+        CheckpointError: there is none, or it cannot be read; the message says what was found.
+    """
     root = Path(path)
     if not root.exists():
         raise CheckpointError(f"{root} does not exist; a model is a folder")
@@ -184,13 +204,29 @@ def find(path: str | os.PathLike[str], pointer: str | None = None) -> Path:
     for name in (pointer,) if pointer else ("best", "last"):
         file = root / FOLDER / name
         if file.is_file():
-            target = root / FOLDER / file.read_text(encoding="utf-8", errors="replace").strip()
-            if (target / MODEL).is_file() and target.parent == root / FOLDER:
+            target = _pointed(file)
+            if target is not None:
                 return target
-            if pointer or target.parent != root / FOLDER:
+            if pointer:
                 raise CheckpointError(f"{file} names no checkpoint beside it")
     wanted = f"{FOLDER}/{pointer}" if pointer else f"{MODEL} nor {FOLDER}/best"
     raise CheckpointError(f"{root} holds no {'' if pointer else 'model: neither '}{wanted}")
+
+
+def _pointed(file: Path) -> Path | None:
+    """The folder that `best` or `last` names; None if that is gone.
+
+    Raises:
+        CheckpointError: it names something else than a checkpoint beside it.
+    """
+    name = _read(file).decode(errors="replace").strip()
+    if not _NAME.fullmatch(name):
+        raise CheckpointError(f"{file} names no checkpoint beside it")
+    # A kill while a checkpoint replaces one of the same step leaves that under its other name.
+    for folder in (file.parent / name, file.parent / f"{_REPLACED}{name}"):
+        if (folder / MODEL).is_file():
+            return folder
+    return None
 
 
 def read_config(folder: Path) -> tuple[ModelConfig, TrainConfig]:
@@ -252,14 +288,15 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{file} is missing") from None
     except SafetensorError as error:
         raise CheckpointError(f"{file} is damaged or no safetensors file: {error}") from None
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read: {error.strerror or error}") from None
     return tensors
 
 
 def _read_json(file: Path) -> dict[str, Any]:
+    content = _read(file)
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{file} is missing") from None
+        values = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} is no JSON: {error}") from None
     if not isinstance(values, dict):
@@ -267,22 +304,46 @@ def _read_json(file: Path) -> dict[str, Any]:
     return values
 
 
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        raise CheckpointError(f"{file} is missing") from None
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read: {error.strerror}") from None
+
+
 def _write_json(file: Path, values: dict[str, Any]) -> None:
     file.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
-def _prune(folder: Path) -> None:
-    """Remove the checkpoints that neither `best` nor `last` names."""
-    kept = {
-        (folder / name).read_text(encoding="utf-8").strip()
+def _point(pointer: Path, name: str) -> None:
+    """Have `best` or `last` name a checkpoint that is there."""
+    content = f"{name}\n".encode()
+    is_there = (pointer.parent / name).exists()
+    if is_there and not (pointer.is_file() and pointer.read_bytes() == content):
+        write_atomically(pointer, content)
+
+
+def _prune(folder: Path, step: int, keep: int) -> None:
+    """Remove the checkpoints that neither `best` nor `last` names, but for the newest `keep`.
+
+    Those of later steps, which a kill may leave before `last` is written, are no part of the run.
+    """
+    named = {
+        _read(folder / name).decode().strip()
         for name in ("best", "last")
         if (folder / name).is_file()
     }
-    for checkpoint in folder.glob("step-*"):
-        if checkpoint.name not in kept:
-            _remove(checkpoint)
-
-
-def _remove(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
+    steps = sorted(
+        int(match[1])
+        for path in folder.iterdir()
+        if (match := _NAME.fullmatch(path.name)) and path.name not in named
+    )
+    spared = set([one for one in steps if one < step][-keep:] if keep else [])
+    for one in steps:
+        if one not in spared:
+            # Under another name first: half a checkpoint must not look like one.
+            doomed = folder / f"{_PARTIAL}step-{one}"
+            (folder / f"step-{one}").rename(doomed)
+            shutil.rmtree(doomed)

@@ -7,6 +7,7 @@ that does not answer in time, ends with an error that says so.
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -170,6 +171,9 @@ def joined(device: str, timeout: float = TIMEOUT) -> Iterator[Ranks]:
         device = f"cuda:{local or 0}"
         torch.cuda.set_device(device)
     ranks = Ranks(rank, size, device)
+    # This module keeps the group that it finds when it is first imported, as torch's optimisers do
+    # in the end; a group that is kept keeps its threads, which may abort the process as it exits.
+    importlib.import_module("torch.distributed.nn.functional")
     with _exchange(ranks):
         dist.init_process_group(
             "nccl" if device.startswith("cuda") else "gloo",

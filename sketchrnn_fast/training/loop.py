@@ -6,6 +6,7 @@ records, evaluation, checkpoints, and how a run ends.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from dataclasses import dataclass, replace
@@ -16,30 +17,33 @@ from rich.console import Console
 
 from sketchrnn_fast.config import ModelConfig, TrainConfig
 from sketchrnn_fast.data import Splits
-from sketchrnn_fast.files import check_can_write
 from sketchrnn_fast.nn import SketchRNN
 from sketchrnn_fast.render import loss_curves
-from sketchrnn_fast.training import checkpoints
+from sketchrnn_fast.training import checkpoints, divergence
 from sketchrnn_fast.training.checkpoints import TrainingState
 from sketchrnn_fast.training.display import Display
 from sketchrnn_fast.training.distributed import TIMEOUT, Ranks, joined
-from sketchrnn_fast.training.errors import DivergedError, Interrupted, OtherRankError
+from sketchrnn_fast.training.errors import DivergedError, Interrupted, OtherRankError, WriteError
 from sketchrnn_fast.training.evaluation import Evaluation, evaluate
-from sketchrnn_fast.training.metrics import FILE, Metrics, NoMetrics
+from sketchrnn_fast.training.lock import locked
+from sketchrnn_fast.training.metrics import FILE, Metrics, NoMetrics, read_records
 from sketchrnn_fast.training.optimiser import Optimiser
+from sketchrnn_fast.training.pictures import FOLDER as PICTURES
+from sketchrnn_fast.training.pictures import draw_pictures, write_pictures
 from sketchrnn_fast.training.schedules import kl_weight, learning_rate
 from sketchrnn_fast.training.setup import (
+    CURVES,
     build_model,
+    check_can_write,
     check_log_root,
     check_ranks,
     check_resumable,
     check_same_data,
     load_splits,
+    make_log_root,
 )
 from sketchrnn_fast.training.step import PHASES, Step, StepResult
 from sketchrnn_fast.training.stopping import StopRequested, StopSignals
-
-CURVES = "curves.png"
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ def train(
     max_seq_len: int | None = None,
     device: str = "cpu",
     console: Console | None = None,
+    pictures: int = 16,
     rank_timeout: float = TIMEOUT,
 ) -> Result:
     """Train a model until `num_steps` updates are done, or its patience is at an end.
@@ -80,29 +85,40 @@ def train(
 
     Args:
         model_config: its max_seq_len is taken from the data, as the original does.
-        log_root: gets checkpoints, `metrics.jsonl`, TensorBoard events and `curves.png`.
+        log_root: gets checkpoints, `metrics.jsonl`, TensorBoard events, `curves.png`, pictures.
         data_dir: where the files of `data_set` are.
         resume: go on from the last checkpoint in `log_root`; the configurations must be those of
             the run but for `setup.CHANGEABLE`.
         max_seq_len: take this instead, and leave longer sketches out.
         device: a torch device.
         console: where to show progress; the terminal if None.
+        pictures: how many sketches to draw at each evaluation; 0 draws none.
         rank_timeout: seconds that a rank waits for the others.
 
     Raises:
         UserError: something is wrong with the configuration, the data or the log root, told
             before any work starts.
         DivergedError: a loss, a gradient or a weight is no longer finite.
+        InUseError: another run writes to the log root.
+        WriteError: the log root cannot be written, or no more; the last checkpoint is whole.
         RankError: another rank has ended or does not answer.
         Interrupted: a signal ended the run.
     """
     with joined(device, rank_timeout) as ranks:
         try:
             return _train(
-                ranks, model_config, train_config, log_root, data_dir, resume, max_seq_len, console
+                ranks,
+                model_config,
+                train_config,
+                log_root,
+                data_dir,
+                resume,
+                max_seq_len,
+                console,
+                pictures,
             )
         except (DivergedError, Interrupted) as error:
-            ranks.wait()  # torchrun ends the others when one leaves, so first all that they write
+            ranks.wait()  # torchrun ends the others when one leaves: first all is written
             if ranks.is_first or isinstance(error, Interrupted):
                 raise
             raise OtherRankError(str(error)) from None
@@ -117,60 +133,87 @@ def _train(
     resume: bool,
     max_seq_len: int | None,
     console: Console | None,
+    pictures: int,
 ) -> Result:
     """`train` on one of the ranks."""
-    with ranks.together():
-        ranks.rows(train_config.batch_size)
-        check_log_root(log_root, resume)
-        splits = load_splits(train_config, data_dir, max_seq_len)
-        model_config = replace(model_config, max_seq_len=splits.max_seq_len)
-        if resume:
-            check_resumable(log_root, model_config, train_config)
-
-        model = build_model(model_config, train_config, splits, ranks.device)
-        optimiser = Optimiser(model.parameters(), train_config.grad_clip)
-        state = TrainingState()
-        if resume:
-            state = checkpoints.resume(log_root, model, optimiser)
-            check_same_data(log_root, model, splits)
-    first_step = state.step
-    with ranks.together():
-        check_ranks(ranks, model, splits, first_step)
-    ranks.share_(list(model.state_dict().values()))
-
-    metrics: Metrics | NoMetrics = NoMetrics()
-    with ranks.together():
-        if ranks.is_first:
-            log_root.mkdir(parents=True, exist_ok=True)
-            check_can_write(log_root / CURVES)
-            parameter_count = sum(parameter.numel() for parameter in model.parameters())
-            metrics = Metrics(log_root, state.step, parameter_count)
-    if not ranks.is_first:
-        console = Console(quiet=True)
-    try:
-        with (
-            StopSignals() as signals,
-            Display(console or Console(), state.step, train_config.num_steps) as display,
-        ):
-            run = _Run(
-                model=model,
-                config=train_config,
-                splits=splits,
-                optimiser=optimiser,
-                step=Step(model, optimiser, splits.train, train_config, ranks),
-                state=state,
-                saved_step=state.step if resume else None,
-                log_root=log_root,
-                metrics=metrics,
-                display=display,
-                signals=signals,
-                ranks=ranks,
+    with contextlib.ExitStack() as stack:
+        with ranks.together():
+            ranks.rows(train_config.batch_size)
+            check_log_root(log_root, resume)
+            is_new = not log_root.is_dir()
+            if ranks.is_first and not is_new:
+                stack.enter_context(locked(log_root))
+                check_log_root(log_root, resume)
+                check_can_write(log_root)
+                if resume:
+                    checkpoints.mend(log_root / checkpoints.FOLDER)
+        with ranks.together():
+            model, optimiser, splits, state = _prepare(
+                model_config, train_config, log_root, data_dir, resume, max_seq_len, ranks.device
             )
+        check_ranks(ranks, model, splits, state.step)
+        ranks.share_(list(model.state_dict().values()))
+        first_step = state.step
+        metrics: Metrics | NoMetrics = NoMetrics()
+        with ranks.together():
+            if ranks.is_first:
+                if is_new:
+                    make_log_root(log_root)
+                    stack.enter_context(locked(log_root))
+                    check_log_root(log_root, resume)
+                parameter_count = sum(parameter.numel() for parameter in model.parameters())
+                metrics = stack.enter_context(Metrics(log_root, state.step, parameter_count))
+        signals = stack.enter_context(StopSignals())
+        shown = (console or Console()) if ranks.is_first else Console(quiet=True)
+        display = stack.enter_context(Display(shown, state.step, train_config.num_steps))
+        run = _Run(
+            model=model,
+            config=train_config,
+            splits=splits,
+            optimiser=optimiser,
+            step=Step(model, optimiser, splits.train, train_config, ranks),
+            state=state,
+            saved_step=state.step if resume else None,
+            log_root=log_root,
+            metrics=metrics,
+            display=display,
+            signals=signals,
+            pictures=pictures,
+            ranks=ranks,
+        )
+        try:
             run.to_the_end()
-    finally:
-        metrics.close()
-    state = run.state
-    return Result(state, log_root, state.step - first_step, state.step < train_config.num_steps)
+        except OSError as error:
+            raise WriteError(run.as_left(error)) from error
+        return Result(
+            run.state,
+            log_root,
+            run.state.step - first_step,
+            run.state.step < train_config.num_steps,
+        )
+
+
+def _prepare(
+    model_config: ModelConfig,
+    train_config: TrainConfig,
+    log_root: Path,
+    data_dir: Path | None,
+    resume: bool,
+    max_seq_len: int | None,
+    device: str,
+) -> tuple[SketchRNN, Optimiser, Splits, TrainingState]:
+    """What a run starts from, new or as its last checkpoint has it."""
+    splits = load_splits(train_config, data_dir, max_seq_len)
+    model_config = replace(model_config, max_seq_len=splits.max_seq_len)
+    if resume:
+        check_resumable(log_root, model_config, train_config)
+    model = build_model(model_config, train_config, splits, device)
+    optimiser = Optimiser(model.parameters(), train_config.grad_clip)
+    state = TrainingState()
+    if resume:
+        state = checkpoints.resume(log_root, model, optimiser)
+        check_same_data(log_root, model, splits)
+    return model, optimiser, splits, state
 
 
 @dataclass
@@ -194,7 +237,9 @@ class _Run:
     metrics: Metrics | NoMetrics
     display: Display
     signals: StopSignals
+    pictures: int
     ranks: Ranks
+    skipped_in_a_row: int = 0
 
     def to_the_end(self) -> None:
         """Go on until the run is finished, or raise `Interrupted` when a signal came."""
@@ -246,13 +291,37 @@ class _Run:
         done = self.state.step + 1
         is_logged = done % self.config.log_every == 0
         result = self.step(self.state.step, measure=is_logged)
-        if not result.is_finite:
-            raise DivergedError(f"the loss or a gradient is not finite in step {done}")
-        self.state = replace(self.state, step=done)
+        if result.is_finite:
+            self.skipped_in_a_row = 0
+            self.state = replace(self.state, step=done)
+        else:
+            self.skip_or_stop(result)
         self.display.advance(done)
-        if is_logged:
+        if is_logged and result.is_finite:
             self.record_training(result)
             self.start_interval()
+
+    def skip_or_stop(self, result: StepResult) -> None:
+        """Report a step that is not finite; go on without its update, or end the run."""
+        report = divergence.step_report(result, self.model, self.config)
+        self.optimiser.drop()
+        self.skipped_in_a_row += 1
+        is_over = self.config.on_nan == "stop"
+        if self.skipped_in_a_row > divergence.MOST_IN_A_ROW:
+            is_over = True
+            report["reason"] += f", as in the {divergence.MOST_IN_A_ROW} steps before"
+        self.report_non_finite(report, is_over)
+        skipped = self.state.skipped + 1
+        self.state = replace(self.state, step=self.state.step + 1, skipped=skipped)
+
+    def report_non_finite(self, report: dict[str, Any], is_over: bool) -> None:
+        self.metrics.write_non_finite(report)
+        self.display.non_finite(report)
+        if is_over:
+            raise DivergedError(
+                f"step {report['step']}: {report['reason']}; the report is in "
+                f"{self.log_root / divergence.FILE}, and {self.last_checkpoint()}"
+            )
 
     def record_training(self, result: StepResult) -> None:
         """Write the figures of the last batch, as the original does: no averaging."""
@@ -303,14 +372,12 @@ class _Run:
             self.display.evaluation(record, is_best and record is valid)
         if is_best:
             self.metrics.write_best(valid)
+        self.draw_pictures()
 
     def check_weights(self) -> None:
-        for name, parameter in self.model.named_parameters():
-            if not bool(parameter.isfinite().all()):
-                raise DivergedError(
-                    f"{name} is no longer finite after step {self.state.step}; the last "
-                    f"checkpoint in {self.log_root}, if there is one, is from before"
-                )
+        report = divergence.weight_report(self.model, self.state.step)
+        if report is not None:
+            self.report_non_finite(report, is_over=True)
 
     def evaluate_split(self, split: str) -> dict[str, Any]:
         """The record of a split's evaluation."""
@@ -326,17 +393,44 @@ class _Run:
             between=self.check_signals,
         )
         if not math.isfinite(result.cost):
-            raise DivergedError(
-                f"the cost of {split} is {result.cost} after step {step}; the last checkpoint in "
-                f"{self.log_root}, if there is one, is from before"
-            )
+            reason = f"the cost of {split} is {result.cost}"
+            self.report_non_finite({"step": step, "reason": reason}, is_over=True)
         seconds = time.perf_counter() - start
         return {"step": step, "split": split, **result.record(), "seconds": seconds}
+
+    def draw_pictures(self) -> None:
+        """Draw with the model as it is; what keeps it from that is told, and the run goes on."""
+        if self.pictures == 0 or not self.ranks.is_first:
+            return
+        step = self.state.step
+        try:
+            drawn = draw_pictures(self.model, self.splits.valid, self.config, self.pictures)
+        except (ValueError, RuntimeError) as error:
+            self.display.note(f"step {step}  no pictures: {error}")
+            return
+        for name, file in write_pictures(self.log_root / PICTURES, drawn, step).items():
+            self.metrics.write_picture(name, file, step)
 
     def save(self) -> None:
         """Save the run as it stands, and draw its curves; the first rank does."""
         if self.ranks.is_first:
+            self.metrics.sync()
             checkpoints.save(self.log_root, self.model, self.config, self.optimiser, self.state)
-            if self.state.evaluated_step is not None:
-                loss_curves(self.log_root / FILE, self.log_root / CURVES)
         self.saved_step = self.state.step
+        if self.ranks.is_first and self.state.evaluated_step is not None:
+            loss_curves(read_records(self.log_root / FILE), self.log_root / CURVES)
+
+    # ---- How a run ends ----
+
+    def last_checkpoint(self) -> str:
+        if self.saved_step is None:
+            return "there is no checkpoint yet"
+        return f"the last checkpoint, of step {self.saved_step}, is whole"
+
+    def as_left(self, error: OSError) -> str:
+        """What a failed write ended, in a sentence."""
+        where = f"{error.filename}: " if error.filename else ""
+        return (
+            f"{where}{error.strerror or error}; the run in {self.log_root} stopped after step "
+            f"{self.state.step}, and {self.last_checkpoint()}"
+        )

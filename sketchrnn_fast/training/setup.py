@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import uuid
 from pathlib import Path
 
 import torch
@@ -10,10 +12,12 @@ from sketchrnn_fast.config import ModelConfig, TrainConfig
 from sketchrnn_fast.data import DatasetError, Splits, load
 from sketchrnn_fast.nn import SketchRNN
 from sketchrnn_fast.philox import derive_seed
-from sketchrnn_fast.training import checkpoints
+from sketchrnn_fast.training import checkpoints, divergence, metrics, pictures
 from sketchrnn_fast.training.distributed import Ranks
-from sketchrnn_fast.training.errors import TrainingError
+from sketchrnn_fast.training.errors import TrainingError, WriteError
 from sketchrnn_fast.training.seeds import Place
+
+CURVES = "curves.png"
 
 # What may change when a run is resumed: it alters no step that is still to come.
 CHANGEABLE = ("num_steps", "save_every", "log_every", "keep", "patience", "on_nan")
@@ -31,6 +35,39 @@ def check_log_root(log_root: Path, resume: bool) -> None:
         )
 
 
+def make_log_root(log_root: Path) -> None:
+    """Make the folder of a new run.
+
+    Raises:
+        WriteError: it cannot be made.
+    """
+    try:
+        log_root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"{error.filename} cannot be made: {error.strerror}") from None
+
+
+def check_can_write(log_root: Path) -> None:
+    """Refuse a log root in which something could not be written later; it is left as it is.
+
+    Raises:
+        WriteError: a folder takes no new entries, or a file is in the way or may not be written.
+    """
+    for folder in (log_root, log_root / checkpoints.FOLDER, log_root / pictures.FOLDER):
+        if not folder.exists():
+            continue
+        probe = folder / f".probe-{uuid.uuid4().hex}"
+        try:
+            probe.mkdir()
+            probe.rmdir()
+        except OSError as error:
+            raise WriteError(f"{folder} cannot be written: {error.strerror}") from None
+    for name in (metrics.FILE, divergence.FILE, CURVES):
+        file = log_root / name
+        if file.exists() and not (file.is_file() and os.access(file, os.W_OK)):
+            raise WriteError(f"{file} cannot be written: it is no file, or may not be changed")
+
+
 def load_splits(config: TrainConfig, data_dir: Path | None, max_seq_len: int | None) -> Splits:
     """Load the data of a run and check that it can be trained on."""
     splits = load(config.data_set, data_dir, max_seq_len)
@@ -43,7 +80,11 @@ def load_splits(config: TrainConfig, data_dir: Path | None, max_seq_len: int | N
 
 
 def check_ranks(ranks: Ranks, model: SketchRNN, splits: Splits, step: int) -> None:
-    """Refuse ranks that do not stand at the same step before the same data."""
+    """Refuse ranks that do not stand at the same step before the same data.
+
+    Raises:
+        RankError: they differ; it says in what.
+    """
     for name, value in (
         ("the step to go on from", step),
         ("the number of sketches to train on", len(splits.train)),

@@ -32,8 +32,9 @@ def run(polygons_folder: Path, tmp_path: Path) -> Callable[..., Result]:
         options: dict[str, Any] = {
             "data_dir": polygons_folder,
             "console": Console(file=io.StringIO()),
+            "pictures": 0,
         }
-        for name in ("resume", "max_seq_len", "data_dir", "console"):
+        for name in ("resume", "max_seq_len", "data_dir", "console", "pictures"):
             if name in arguments:
                 options[name] = arguments.pop(name)
         model = {name: arguments.pop(name) for name in list(arguments) if hasattr(MODEL, name)}
