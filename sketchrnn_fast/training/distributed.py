@@ -223,7 +223,7 @@ def _exchange(ranks: Ranks) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0].split("] ", 1)[-1].rstrip(".")
+        reason = str(error).splitlines()[0].split("] ", 1)[-1].split(". ")[0].rstrip(".")
         raise RankError(
             f"rank {ranks.rank} of {ranks.size} waited for another, which has ended, does not "
             f"answer in time, or cannot be reached ({reason})"
