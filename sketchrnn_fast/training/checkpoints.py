@@ -164,6 +164,13 @@ def resume(log_root: Path, model: SketchRNN, optimiser: Optimiser) -> TrainingSt
     return state
 
 
+def others(log_root: Path) -> list[str]:
+    """The names of a run's checkpoints but for the last, in the order of their steps."""
+    folder = log_root / FOLDER
+    last = _read(folder / "last").decode(errors="replace").strip()
+    return [f"step-{step}" for step in _steps(folder) if f"step-{step}" != last]
+
+
 def read_state(folder: Path) -> TrainingState:
     """Where the run stood at a checkpoint.
 
@@ -335,11 +342,7 @@ def _prune(folder: Path, step: int, keep: int) -> None:
         for name in ("best", "last")
         if (folder / name).is_file()
     }
-    steps = sorted(
-        int(match[1])
-        for path in folder.iterdir()
-        if (match := _NAME.fullmatch(path.name)) and path.name not in named
-    )
+    steps = [one for one in _steps(folder) if f"step-{one}" not in named]
     spared = set([one for one in steps if one < step][-keep:] if keep else [])
     for one in steps:
         if one not in spared:
@@ -347,3 +350,9 @@ def _prune(folder: Path, step: int, keep: int) -> None:
             doomed = folder / f"{_PARTIAL}step-{one}"
             (folder / f"step-{one}").rename(doomed)
             shutil.rmtree(doomed)
+
+
+def _steps(folder: Path) -> list[int]:
+    """The steps of the checkpoints, ascending."""
+    matches = (_NAME.fullmatch(path.name) for path in folder.iterdir())
+    return sorted(int(match[1]) for match in matches if match)

@@ -19,7 +19,7 @@ from sketchrnn_fast.config import ModelConfig, TrainConfig
 from sketchrnn_fast.data import Splits
 from sketchrnn_fast.nn import SketchRNN
 from sketchrnn_fast.render import loss_curves
-from sketchrnn_fast.training import checkpoints, divergence
+from sketchrnn_fast.training import checkpoints, divergence, setup
 from sketchrnn_fast.training.checkpoints import TrainingState
 from sketchrnn_fast.training.display import Display
 from sketchrnn_fast.training.errors import DivergedError, Interrupted, WriteError
@@ -164,7 +164,7 @@ def _prepare(
     optimiser = Optimiser(model.parameters(), train_config.grad_clip)
     state = TrainingState()
     if resume:
-        state = checkpoints.resume(log_root, model, optimiser)
+        state = setup.resume(log_root, model, optimiser)
         check_same_data(log_root, model, splits)
     return model, optimiser, splits, state
 

@@ -13,7 +13,9 @@ from sketchrnn_fast.data import DatasetError, Splits, load
 from sketchrnn_fast.nn import SketchRNN
 from sketchrnn_fast.philox import derive_seed
 from sketchrnn_fast.training import checkpoints, divergence, metrics, pictures
+from sketchrnn_fast.training.checkpoints import CheckpointError, TrainingState
 from sketchrnn_fast.training.errors import TrainingError, WriteError
+from sketchrnn_fast.training.optimiser import Optimiser
 from sketchrnn_fast.training.seeds import Place
 
 CURVES = "curves.png"
@@ -88,6 +90,24 @@ def check_resumable(log_root: Path, model_config: ModelConfig, train_config: Tra
                     f"{name} is {getattr(given, name)!r}, but the run in {log_root} has {value!r}; "
                     f"on resuming only {', '.join(CHANGEABLE)} may change"
                 )
+
+
+def resume(log_root: Path, model: SketchRNN, optimiser: Optimiser) -> TrainingState:
+    """As `checkpoints.resume`; where the last checkpoint is damaged, the error names the others.
+
+    Raises:
+        TrainingError: the last checkpoint cannot be gone on from.
+    """
+    try:
+        return checkpoints.resume(log_root, model, optimiser)
+    except CheckpointError as error:
+        others = checkpoints.others(log_root)
+        if not others:
+            raise
+        raise TrainingError(
+            f"{error}; to go on from an earlier one, write {' or '.join(others)} into "
+            f"{log_root / checkpoints.FOLDER / 'last'}"
+        ) from None
 
 
 def check_same_data(log_root: Path, model: SketchRNN, splits: Splits) -> None:
