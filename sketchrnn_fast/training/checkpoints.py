@@ -31,7 +31,7 @@ from torch import Tensor
 
 from sketchrnn_fast.config import ConfigError, ModelConfig, TrainConfig, from_json, to_json
 from sketchrnn_fast.errors import UserError
-from sketchrnn_fast.files import sync, write_atomically
+from sketchrnn_fast.files import sweep, sync, write_atomically
 from sketchrnn_fast.nn import SketchRNN
 from sketchrnn_fast.training.optimiser import Optimiser
 
@@ -101,6 +101,9 @@ def save(
             sync(file)
         sync(partial)
         if final.exists():
+            # The weights are the same, and nobody may see this state without its best.
+            if state.best_step == state.step:
+                _point(folder / "best", final.name)
             final.rename(folder / f"{_REPLACED}{final.name}")
         partial.rename(final)
         sync(folder)
@@ -125,6 +128,7 @@ def mend(folder: Path) -> None:
         original = folder / aside.name.removeprefix(_REPLACED)
         if not original.exists():
             aside.rename(original)
+    sweep(folder)
     for left_behind in (*folder.glob(f"{_REPLACED}*"), *folder.glob(f"{_PARTIAL}*")):
         shutil.rmtree(left_behind)
 

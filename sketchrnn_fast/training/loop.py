@@ -30,16 +30,6 @@ from sketchrnn_fast.training.optimiser import Optimiser
 from sketchrnn_fast.training.pictures import FOLDER as PICTURES
 from sketchrnn_fast.training.pictures import draw_pictures, write_pictures
 from sketchrnn_fast.training.schedules import kl_weight, learning_rate
-from sketchrnn_fast.training.setup import (
-    CURVES,
-    build_model,
-    check_can_write,
-    check_log_root,
-    check_resumable,
-    check_same_data,
-    load_splits,
-    make_log_root,
-)
 from sketchrnn_fast.training.step import PHASES, Step, StepResult
 from sketchrnn_fast.training.stopping import StopRequested, StopSignals
 
@@ -97,20 +87,21 @@ def train(
         WriteError: the log root cannot be written, or no more; the last checkpoint is whole.
         Interrupted: a signal ended the run.
     """
-    check_log_root(log_root, resume)
+    setup.check_log_root(log_root, resume)
     with contextlib.ExitStack() as stack:
         is_new = not log_root.is_dir()
         if not is_new:
             stack.enter_context(locked(log_root))
-            check_log_root(log_root, resume)
-            check_can_write(log_root)
+            setup.check_log_root(log_root, resume)
+            setup.check_can_write(log_root)
+            setup.clear_up(log_root)
         model, optimiser, splits, state = _prepare(
             model_config, train_config, log_root, data_dir, resume, max_seq_len, device
         )
         if is_new:
-            make_log_root(log_root)
+            setup.make_log_root(log_root)
             stack.enter_context(locked(log_root))
-            check_log_root(log_root, resume)
+            setup.check_log_root(log_root, resume)
         first_step = state.step
         parameter_count = sum(parameter.numel() for parameter in model.parameters())
         metrics = stack.enter_context(Metrics(log_root, state.step, parameter_count))
@@ -154,18 +145,16 @@ def _prepare(
     device: str,
 ) -> tuple[SketchRNN, Optimiser, Splits, TrainingState]:
     """What a run starts from, new or as its last checkpoint has it."""
-    if resume:
-        checkpoints.mend(log_root / checkpoints.FOLDER)
-    splits = load_splits(train_config, data_dir, max_seq_len)
+    splits = setup.load_splits(train_config, data_dir, max_seq_len)
     model_config = replace(model_config, max_seq_len=splits.max_seq_len)
     if resume:
-        check_resumable(log_root, model_config, train_config)
-    model = build_model(model_config, train_config, splits, device)
+        setup.check_resumable(log_root, model_config, train_config)
+    model = setup.build_model(model_config, train_config, splits, device)
     optimiser = Optimiser(model.parameters(), train_config.grad_clip)
     state = TrainingState()
     if resume:
         state = setup.resume(log_root, model, optimiser)
-        check_same_data(log_root, model, splits)
+        setup.check_same_data(log_root, model, splits)
     return model, optimiser, splits, state
 
 
@@ -318,6 +307,7 @@ class _Run:
         if is_best:
             self.metrics.write_best(valid)
         self.draw_pictures()
+        loss_curves(read_records(self.log_root / FILE), self.log_root / setup.CURVES)
 
     def check_weights(self) -> None:
         report = divergence.weight_report(self.model, self.state.step)
@@ -352,12 +342,10 @@ class _Run:
             self.metrics.write_picture(name, file, step)
 
     def save(self) -> None:
-        """Save the run as it stands, and draw its curves."""
+        """Save the run as it stands."""
         self.metrics.sync()
         checkpoints.save(self.log_root, self.model, self.config, self.optimiser, self.state)
         self.saved_step = self.state.step
-        if self.state.evaluated_step is not None:
-            loss_curves(read_records(self.log_root / FILE), self.log_root / CURVES)
 
     # ---- How a run ends ----
 

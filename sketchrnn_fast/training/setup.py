@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import uuid
 from pathlib import Path
 
 import torch
 
 from sketchrnn_fast.config import ModelConfig, TrainConfig
 from sketchrnn_fast.data import DatasetError, Splits, load
+from sketchrnn_fast.files import check_takes_files, sweep
 from sketchrnn_fast.nn import SketchRNN
 from sketchrnn_fast.philox import derive_seed
 from sketchrnn_fast.training import checkpoints, divergence, metrics, pictures
@@ -48,19 +48,27 @@ def make_log_root(log_root: Path) -> None:
         raise WriteError(f"{error.filename} cannot be made: {error.strerror}") from None
 
 
+def clear_up(log_root: Path) -> None:
+    """Clear away what a kill left half done in a log root, which is locked."""
+    for folder in _folders(log_root):
+        sweep(folder)
+    checkpoints.mend(log_root / checkpoints.FOLDER)
+
+
+def _folders(log_root: Path) -> list[Path]:
+    return [log_root, log_root / checkpoints.FOLDER, log_root / pictures.FOLDER]
+
+
 def check_can_write(log_root: Path) -> None:
     """Refuse a log root in which something could not be written later; it is left as it is.
 
     Raises:
         WriteError: a folder takes no new entries, or a file is in the way or may not be written.
     """
-    for folder in (log_root, log_root / checkpoints.FOLDER, log_root / pictures.FOLDER):
-        if not folder.exists():
-            continue
-        probe = folder / f".probe-{uuid.uuid4().hex}"
+    for folder in _folders(log_root):
         try:
-            probe.mkdir()
-            probe.rmdir()
+            if folder.exists():
+                check_takes_files(folder)
         except OSError as error:
             raise WriteError(f"{folder} cannot be written: {error.strerror}") from None
     for name in (metrics.FILE, divergence.FILE, CURVES):

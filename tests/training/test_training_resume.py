@@ -20,6 +20,8 @@ from training.runs import (
 
 from sketchrnn_fast.training import Interrupted, TrainingError, checkpoints, loop
 
+pytestmark = pytest.mark.usefixtures("without_curves")
+
 EVERYTHING = {
     "random_scale_factor": 0.15,
     "augment_stroke_prob": 0.2,
