@@ -31,7 +31,7 @@ from torch import Tensor
 
 from sketchrnn_fast.config import ConfigError, ModelConfig, TrainConfig, from_json, to_json
 from sketchrnn_fast.errors import UserError
-from sketchrnn_fast.files import sync, write_atomically
+from sketchrnn_fast.files import sweep, sync, write_atomically
 from sketchrnn_fast.nn import SketchRNN
 from sketchrnn_fast.training.optimiser import Optimiser
 
@@ -101,6 +101,9 @@ def save(
             sync(file)
         sync(partial)
         if final.exists():
+            # The weights are the same, and nobody may see this state without its best.
+            if state.best_step == state.step:
+                _point(folder / "best", final.name)
             final.rename(folder / f"{_REPLACED}{final.name}")
         partial.rename(final)
         sync(folder)
@@ -125,6 +128,7 @@ def mend(folder: Path) -> None:
         original = folder / aside.name.removeprefix(_REPLACED)
         if not original.exists():
             aside.rename(original)
+    sweep(folder)
     for left_behind in (*folder.glob(f"{_REPLACED}*"), *folder.glob(f"{_PARTIAL}*")):
         shutil.rmtree(left_behind)
 
@@ -162,6 +166,13 @@ def resume(log_root: Path, model: SketchRNN, optimiser: Optimiser) -> TrainingSt
     pairs = [(moments[f"{name}.mean"], moments[f"{name}.mean_square"]) for name in names]
     optimiser.restore(state.step - state.skipped, pairs)
     return state
+
+
+def others(log_root: Path) -> list[str]:
+    """The names of a run's checkpoints but for the last, in the order of their steps."""
+    folder = log_root / FOLDER
+    last = _read(folder / "last").decode(errors="replace").strip()
+    return [f"step-{step}" for step in _steps(folder) if f"step-{step}" != last]
 
 
 def read_state(folder: Path) -> TrainingState:
@@ -335,11 +346,7 @@ def _prune(folder: Path, step: int, keep: int) -> None:
         for name in ("best", "last")
         if (folder / name).is_file()
     }
-    steps = sorted(
-        int(match[1])
-        for path in folder.iterdir()
-        if (match := _NAME.fullmatch(path.name)) and path.name not in named
-    )
+    steps = [one for one in _steps(folder) if f"step-{one}" not in named]
     spared = set([one for one in steps if one < step][-keep:] if keep else [])
     for one in steps:
         if one not in spared:
@@ -347,3 +354,9 @@ def _prune(folder: Path, step: int, keep: int) -> None:
             doomed = folder / f"{_PARTIAL}step-{one}"
             (folder / f"step-{one}").rename(doomed)
             shutil.rmtree(doomed)
+
+
+def _steps(folder: Path) -> list[int]:
+    """The steps of the checkpoints, ascending."""
+    matches = (_NAME.fullmatch(path.name) for path in folder.iterdir())
+    return sorted(int(match[1]) for match in matches if match)

@@ -19,7 +19,7 @@ from sketchrnn_fast.config import ModelConfig, TrainConfig
 from sketchrnn_fast.data import Splits
 from sketchrnn_fast.nn import SketchRNN
 from sketchrnn_fast.render import loss_curves
-from sketchrnn_fast.training import checkpoints, divergence
+from sketchrnn_fast.training import checkpoints, divergence, setup
 from sketchrnn_fast.training.checkpoints import TrainingState
 from sketchrnn_fast.training.display import Display
 from sketchrnn_fast.training.distributed import TIMEOUT, Ranks, joined
@@ -31,17 +31,6 @@ from sketchrnn_fast.training.optimiser import Optimiser
 from sketchrnn_fast.training.pictures import FOLDER as PICTURES
 from sketchrnn_fast.training.pictures import draw_pictures, write_pictures
 from sketchrnn_fast.training.schedules import kl_weight, learning_rate
-from sketchrnn_fast.training.setup import (
-    CURVES,
-    build_model,
-    check_can_write,
-    check_log_root,
-    check_ranks,
-    check_resumable,
-    check_same_data,
-    load_splits,
-    make_log_root,
-)
 from sketchrnn_fast.training.step import PHASES, Step, StepResult
 from sketchrnn_fast.training.stopping import StopRequested, StopSignals
 
@@ -139,28 +128,27 @@ def _train(
     with contextlib.ExitStack() as stack:
         with ranks.together():
             ranks.rows(train_config.batch_size)
-            check_log_root(log_root, resume)
+            setup.check_log_root(log_root, resume)
             is_new = not log_root.is_dir()
             if ranks.is_first and not is_new:
                 stack.enter_context(locked(log_root))
-                check_log_root(log_root, resume)
-                check_can_write(log_root)
-                if resume:
-                    checkpoints.mend(log_root / checkpoints.FOLDER)
+                setup.check_log_root(log_root, resume)
+                setup.check_can_write(log_root)
+                setup.clear_up(log_root)
         with ranks.together():
             model, optimiser, splits, state = _prepare(
                 model_config, train_config, log_root, data_dir, resume, max_seq_len, ranks.device
             )
-        check_ranks(ranks, model, splits, state.step)
+        setup.check_ranks(ranks, model, splits, state.step)
         ranks.share_(list(model.state_dict().values()))
         first_step = state.step
         metrics: Metrics | NoMetrics = NoMetrics()
         with ranks.together():
             if ranks.is_first:
                 if is_new:
-                    make_log_root(log_root)
+                    setup.make_log_root(log_root)
                     stack.enter_context(locked(log_root))
-                    check_log_root(log_root, resume)
+                    setup.check_log_root(log_root, resume)
                 parameter_count = sum(parameter.numel() for parameter in model.parameters())
                 metrics = stack.enter_context(Metrics(log_root, state.step, parameter_count))
         signals = stack.enter_context(StopSignals())
@@ -203,16 +191,16 @@ def _prepare(
     device: str,
 ) -> tuple[SketchRNN, Optimiser, Splits, TrainingState]:
     """What a run starts from, new or as its last checkpoint has it."""
-    splits = load_splits(train_config, data_dir, max_seq_len)
+    splits = setup.load_splits(train_config, data_dir, max_seq_len)
     model_config = replace(model_config, max_seq_len=splits.max_seq_len)
     if resume:
-        check_resumable(log_root, model_config, train_config)
-    model = build_model(model_config, train_config, splits, device)
+        setup.check_resumable(log_root, model_config, train_config)
+    model = setup.build_model(model_config, train_config, splits, device)
     optimiser = Optimiser(model.parameters(), train_config.grad_clip)
     state = TrainingState()
     if resume:
-        state = checkpoints.resume(log_root, model, optimiser)
-        check_same_data(log_root, model, splits)
+        state = setup.resume(log_root, model, optimiser)
+        setup.check_same_data(log_root, model, splits)
     return model, optimiser, splits, state
 
 
@@ -373,6 +361,7 @@ class _Run:
         if is_best:
             self.metrics.write_best(valid)
         self.draw_pictures()
+        loss_curves(read_records(self.log_root / FILE), self.log_root / setup.CURVES)
 
     def check_weights(self) -> None:
         report = divergence.weight_report(self.model, self.state.step)
@@ -412,13 +401,11 @@ class _Run:
             self.metrics.write_picture(name, file, step)
 
     def save(self) -> None:
-        """Save the run as it stands, and draw its curves; the first rank does."""
+        """Save the run as it stands; the first rank does."""
         if self.ranks.is_first:
             self.metrics.sync()
             checkpoints.save(self.log_root, self.model, self.config, self.optimiser, self.state)
         self.saved_step = self.state.step
-        if self.ranks.is_first and self.state.evaluated_step is not None:
-            loss_curves(read_records(self.log_root / FILE), self.log_root / CURVES)
 
     # ---- How a run ends ----
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-from torch.utils.tensorboard import SummaryWriter
-
-from sketchrnn_fast.files import write_atomically
+from sketchrnn_fast.files import WholeAppends, write_atomically
 from sketchrnn_fast.training import divergence
+from sketchrnn_fast.training.events import Events
 
 FILE = "metrics.jsonl"
 
@@ -47,13 +44,12 @@ class JsonLines:
     """Appends objects to a file, one a line: each line is written whole or not at all.
 
     Args:
-        file: lines of a step after `step`, and lines that are no object, are cut away first.
+        file: lines of a step after `step`, and lines that are no record, are cut away first.
     """
 
     def __init__(self, file: Path, step: int, is_record: Callable[[dict[str, Any]], bool]) -> None:
         cut_back(file, step, is_record)
-        self._file = file
-        self._descriptor: int | None = None  # opened by the first line
+        self._file = WholeAppends(file)
 
     def write(self, record: dict[str, Any]) -> None:
         """Write one object.
@@ -61,25 +57,13 @@ class JsonLines:
         Raises:
             OSError: it cannot be written; what was there before is as it was.
         """
-        line = (json.dumps(record, allow_nan=False) + "\n").encode()
-        if self._descriptor is None:
-            self._descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        length = os.fstat(self._descriptor).st_size
-        try:
-            while line:
-                line = line[os.write(self._descriptor, line) :]
-        except OSError as error:
-            os.ftruncate(self._descriptor, length)
-            raise OSError(error.errno, error.strerror, str(self._file)) from None
+        self._file.write((json.dumps(record, allow_nan=False) + "\n").encode())
 
     def sync(self) -> None:
-        """Have the disk hold what was written."""
-        if self._descriptor is not None:
-            os.fsync(self._descriptor)
+        self._file.sync()
 
     def close(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
+        self._file.close()
 
 
 class Metrics:
@@ -97,9 +81,9 @@ class Metrics:
     def __init__(self, log_root: Path, step: int, parameter_count: int) -> None:
         self._records = JsonLines(log_root / FILE, step, _is_record)
         self._non_finite = JsonLines(log_root / divergence.FILE, step, _has_a_reason)
-        self._events = SummaryWriter(str(log_root), purge_step=step + 1 if step else 0)
+        self._events = Events(log_root, step)
         if step == 0:
-            self._events.add_scalar("Num_Trainable_Params", parameter_count, 0)
+            self._events.scalar("Num_Trainable_Params", parameter_count, 0)
 
     def __enter__(self) -> Metrics:
         return self
@@ -110,32 +94,24 @@ class Metrics:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._records.close()
-        self._non_finite.close()
-        try:
-            self._events.close()
-        except OSError:
-            if error is None:  # what ended the block is the one to tell
-                raise
+        for file in (self._records, self._non_finite, self._events):
+            file.close()
 
     def write(self, record: dict[str, Any]) -> None:
         """Write one record: at least step, split, cost, reconstruction and kl."""
         self._records.write(record)
         for tag, name in _TAGS[record["split"]].items():
             if record.get(name) is not None:
-                self._events.add_scalar(tag, record[name], record["step"])
+                self._events.scalar(tag, record[name], record["step"])
 
     def write_best(self, valid: dict[str, Any]) -> None:
         """Note the original's figure of a new best evaluation, given by its record."""
         if valid["magenta_cost"] is not None:
-            self._events.add_scalar("Best_Valid_Cost", valid["magenta_cost"], valid["step"])
+            self._events.scalar("Best_Valid_Cost", valid["magenta_cost"], valid["step"])
 
     def write_picture(self, name: str, file: Path, step: int) -> None:
         """Show a PNG in TensorBoard."""
-        from matplotlib.image import imread
-
-        pixels = (255 * imread(file)).astype(np.uint8)
-        self._events.add_image(name.capitalize(), pixels, step, dataformats="HWC")
+        self._events.picture(name.capitalize(), file, step)
 
     def write_non_finite(self, report: dict[str, Any]) -> None:
         """Note a report of `divergence`."""
@@ -144,9 +120,8 @@ class Metrics:
 
     def sync(self) -> None:
         """Have the disk hold the records, as before a checkpoint that stands for them."""
-        self._records.sync()
-        self._non_finite.sync()
-        self._events.flush()
+        for file in (self._records, self._non_finite, self._events):
+            file.sync()
 
 
 class NoMetrics:

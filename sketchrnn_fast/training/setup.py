@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-import uuid
 from pathlib import Path
 
 import torch
 
 from sketchrnn_fast.config import ModelConfig, TrainConfig
 from sketchrnn_fast.data import DatasetError, Splits, load
+from sketchrnn_fast.files import check_takes_files, sweep
 from sketchrnn_fast.nn import SketchRNN
 from sketchrnn_fast.philox import derive_seed
 from sketchrnn_fast.training import checkpoints, divergence, metrics, pictures
+from sketchrnn_fast.training.checkpoints import CheckpointError, TrainingState
 from sketchrnn_fast.training.distributed import Ranks
 from sketchrnn_fast.training.errors import TrainingError, WriteError
+from sketchrnn_fast.training.optimiser import Optimiser
 from sketchrnn_fast.training.seeds import Place
 
 CURVES = "curves.png"
@@ -47,19 +49,27 @@ def make_log_root(log_root: Path) -> None:
         raise WriteError(f"{error.filename} cannot be made: {error.strerror}") from None
 
 
+def clear_up(log_root: Path) -> None:
+    """Clear away what a kill left half done in a log root, which is locked."""
+    for folder in _folders(log_root):
+        sweep(folder)
+    checkpoints.mend(log_root / checkpoints.FOLDER)
+
+
+def _folders(log_root: Path) -> list[Path]:
+    return [log_root, log_root / checkpoints.FOLDER, log_root / pictures.FOLDER]
+
+
 def check_can_write(log_root: Path) -> None:
     """Refuse a log root in which something could not be written later; it is left as it is.
 
     Raises:
         WriteError: a folder takes no new entries, or a file is in the way or may not be written.
     """
-    for folder in (log_root, log_root / checkpoints.FOLDER, log_root / pictures.FOLDER):
-        if not folder.exists():
-            continue
-        probe = folder / f".probe-{uuid.uuid4().hex}"
+    for folder in _folders(log_root):
         try:
-            probe.mkdir()
-            probe.rmdir()
+            if folder.exists():
+                check_takes_files(folder)
         except OSError as error:
             raise WriteError(f"{folder} cannot be written: {error.strerror}") from None
     for name in (metrics.FILE, divergence.FILE, CURVES):
@@ -105,6 +115,24 @@ def check_resumable(log_root: Path, model_config: ModelConfig, train_config: Tra
                     f"{name} is {getattr(given, name)!r}, but the run in {log_root} has {value!r}; "
                     f"on resuming only {', '.join(CHANGEABLE)} may change"
                 )
+
+
+def resume(log_root: Path, model: SketchRNN, optimiser: Optimiser) -> TrainingState:
+    """As `checkpoints.resume`; where the last checkpoint is damaged, the error names the others.
+
+    Raises:
+        TrainingError: the last checkpoint cannot be gone on from.
+    """
+    try:
+        return checkpoints.resume(log_root, model, optimiser)
+    except CheckpointError as error:
+        others = checkpoints.others(log_root)
+        if not others:
+            raise
+        raise TrainingError(
+            f"{error}; to go on from an earlier one, write {' or '.join(others)} into "
+            f"{log_root / checkpoints.FOLDER / 'last'}"
+        ) from None
 
 
 def check_same_data(log_root: Path, model: SketchRNN, splits: Splits) -> None:

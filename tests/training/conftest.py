@@ -13,7 +13,7 @@ from drawings import TINY_MODEL, write_polygons
 from rich.console import Console
 
 from sketchrnn_fast.config import ModelConfig, TrainConfig
-from sketchrnn_fast.training import Result, train
+from sketchrnn_fast.training import Result, loop, train
 
 MODEL = ModelConfig(**TINY_MODEL)
 TRAIN = TrainConfig(data_set=("polygons.npz",), batch_size=8, num_steps=6, save_every=3)
@@ -46,3 +46,9 @@ def run(polygons_folder: Path, tmp_path: Path) -> Callable[..., Result]:
         )
 
     return train_tiny
+
+
+@pytest.fixture
+def without_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs draw no curves, which take longer than all else in a tiny one."""
+    monkeypatch.setattr(loop, "loss_curves", lambda *_: None)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from drawings import TINY_MODEL, polygon, write_polygons
 from numpy.typing import NDArray
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from training.runs import Run, assert_same_run, records
 
 from sketchrnn_fast import generation
 from sketchrnn_fast.config import ModelConfig, TrainConfig
@@ -29,7 +28,6 @@ from sketchrnn_fast.nn import SketchRNN
 from sketchrnn_fast.training import (
     Evaluation,
     Optimiser,
-    Result,
     TrainingError,
     checkpoints,
     load_model,
@@ -37,25 +35,9 @@ from sketchrnn_fast.training import (
     train,
 )
 
-Run = Callable[..., Result]
-
-
-def records(log_root: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (log_root / "metrics.jsonl").read_text().splitlines()]
-
-
-def without_times(record: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in record.items() if "second" not in name}
-
 
 def weights(log_root: Path) -> dict[str, torch.Tensor]:
     return load_model(checkpoints.find(log_root, "last")).state_dict()
-
-
-def assert_same_run(first: Path, second: Path) -> None:
-    for name, tensor in weights(first).items():
-        assert torch.equal(tensor, weights(second)[name]), name
-    assert [*map(without_times, records(first))] == [*map(without_times, records(second))]
 
 
 def test_a_run_writes_checkpoints_metrics_and_curves(run: Run) -> None:
@@ -100,15 +82,6 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(
     assert_same_run(tmp_path / "first", tmp_path / "second")
     run(tmp_path / "third", seed=1)
     assert records(tmp_path / "third")[0]["cost"] != records(tmp_path / "first")[0]["cost"]
-
-
-@pytest.mark.parametrize("cell", ["lstm", "layer_norm", "hyper"])
-def test_a_resumed_run_equals_an_uninterrupted_one(run: Run, tmp_path: Path, cell: str) -> None:
-    sizes = {"enc_model": cell, "dec_model": cell, "hyper_num_units": 5, "hyper_embedding_size": 3}
-    run(tmp_path / "whole", num_steps=6, **sizes)
-    run(tmp_path / "parts", num_steps=3, **sizes)
-    run(tmp_path / "parts", num_steps=6, resume=True, **sizes)
-    assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
 def test_resuming_cuts_later_records_away(run: Run, tmp_path: Path) -> None:
