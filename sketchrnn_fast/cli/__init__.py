@@ -10,6 +10,7 @@ import sys
 
 import typer
 
+from sketchrnn_fast.cli import data
 from sketchrnn_fast.cli.complete import complete
 from sketchrnn_fast.cli.evaluate import evaluate
 from sketchrnn_fast.cli.info import info
@@ -46,6 +47,7 @@ app = typer.Typer(
 )
 for command in (train, evaluate, sample, reconstruct, interpolate, complete, sweep, info):
     app.command()(command)
+app.add_typer(data.app)
 
 
 def main() -> None:

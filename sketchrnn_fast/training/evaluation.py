@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from sketchrnn_fast.config import TrainConfig
-from sketchrnn_fast.data import SketchDataset, batch
+from sketchrnn_fast.data import Dataset, batch
 from sketchrnn_fast.nn import SketchRNN
 from sketchrnn_fast.nn.modes import evaluating
 from sketchrnn_fast.training.distributed import ALONE, Ranks
@@ -59,7 +59,7 @@ _COLUMNS = ("reconstruction", "offset", "pen", "kl", "kl_raw", "pen_masked", "pe
 @torch.no_grad()
 def evaluate(
     model: SketchRNN,
-    dataset: SketchDataset,
+    dataset: Dataset,
     config: TrainConfig,
     step: int = 0,
     *,

@@ -360,6 +360,8 @@ class _Run:
             self.display.evaluation(record, is_best and record is valid)
         if is_best:
             self.metrics.write_best(valid)
+        if not self.ranks.is_first:
+            return
         self.draw_pictures()
         loss_curves(read_records(self.log_root / FILE), self.log_root / setup.CURVES)
 
@@ -389,7 +391,7 @@ class _Run:
 
     def draw_pictures(self) -> None:
         """Draw with the model as it is; what keeps it from that is told, and the run goes on."""
-        if self.pictures == 0 or not self.ranks.is_first:
+        if self.pictures == 0:
             return
         step = self.state.step
         try:
