@@ -1,6 +1,7 @@
 """Datasets of sketches: reading, checking, batching, and the built-in one."""
 
 from sketchrnn_fast.data.batches import Batch, batch, evaluation_batches, random_batch
+from sketchrnn_fast.data.classes import class_names, labels_of
 from sketchrnn_fast.data.dataset import Dataset, SketchDataset, normalizing_scale_factor
 from sketchrnn_fast.data.errors import DatasetError
 from sketchrnn_fast.data.loading import Splits, load
@@ -18,7 +19,9 @@ __all__ = [
     "Splits",
     "Store",
     "batch",
+    "class_names",
     "evaluation_batches",
+    "labels_of",
     "load",
     "normalizing_scale_factor",
     "open_store",

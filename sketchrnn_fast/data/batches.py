@@ -35,11 +35,13 @@ class Batch:
         strokes: stroke-5 float32 `[B, T + 1, 5]`: the start token, the points, then end rows.
         lengths: points of each sketch, int64 `[B]`; after augmentation where there was one.
         indices: which sketch of the dataset each is, int64 `[B]`.
+        labels: the class of each, int64 `[B]`; 0 where there are no classes.
     """
 
     strokes: NDArray[np.float32]
     lengths: NDArray[np.int64]
     indices: NDArray[np.int64]
+    labels: NDArray[np.int64]
 
 
 def random_batch(
@@ -80,7 +82,8 @@ def random_batch(
     if augment_stroke_prob > 0:
         uniforms = _drop_uniforms(lengths, batch_rows, seed)
         points, lengths = drop_points_ragged(points, lengths, uniforms, augment_stroke_prob)
-    return Batch(pad_ragged_to_stroke5(points, lengths, max_seq_len), lengths, indices)
+    strokes = pad_ragged_to_stroke5(points, lengths, max_seq_len)
+    return Batch(strokes, lengths, indices, dataset.labels(indices))
 
 
 def batch(dataset: Dataset, indices: ArrayLike, max_seq_len: int) -> Batch:
@@ -92,7 +95,8 @@ def batch(dataset: Dataset, indices: ArrayLike, max_seq_len: int) -> Batch:
     """
     chosen = np.asarray(indices, np.int64)
     points, lengths = _gather(dataset, chosen, max_seq_len)
-    return Batch(pad_ragged_to_stroke5(points, lengths, max_seq_len), lengths, chosen)
+    strokes = pad_ragged_to_stroke5(points, lengths, max_seq_len)
+    return Batch(strokes, lengths, chosen, dataset.labels(chosen))
 
 
 def evaluation_batches(dataset: Dataset, batch_size: int, max_seq_len: int) -> Iterator[Batch]:

@@ -49,6 +49,7 @@ def load(
     max_seq_len: int | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     scale_factor: float | None = None,
+    labels: Sequence[int] | None = None,
 ) -> Splits:
     """Load datasets and merge them, split by split, in the given order.
 
@@ -63,6 +64,7 @@ def load(
             otherwise.
         scale_factor: divides the offsets of all splits, as where a model is shown data that it
             was not trained on; the train split's own unless given.
+        labels: the class of each name's sketches; its place in the list unless given.
 
     Raises:
         DatasetError: a name is unknown, or a file is not what it must be; before any work.
@@ -70,9 +72,10 @@ def load(
     if isinstance(data_set, str) or not data_set:
         raise DatasetError(f"data_set is {data_set!r}; it takes a list of at least one name")
     folder = Path(data_dir) if data_dir is not None else Path()
+    labels = range(len(data_set)) if labels is None else labels
     found = [_find(name, folder, cache_dir) for name in data_set]
     if any(path is not None and is_store(path) for path in found):
-        return _map(data_set, found, max_seq_len, cache_dir, scale_factor)
+        return _map(data_set, found, max_seq_len, cache_dir, scale_factor, labels)
     loaded = [_load_one(name, path, cache_dir) for name, path in zip(data_set, found, strict=True)]
     merged = {split: _merge([one[split] for one in loaded]) for split in SPLITS}
     longest = max(int(lengths.max()) for _, lengths in merged.values())
@@ -86,6 +89,7 @@ def load(
             max_seq_len=limit,
             scale_factor=scale_factor,
             name=f"{', '.join(data_set)}, split {split}",
+            classes=np.repeat(np.array(labels, np.int64), [len(one[split][1]) for one in loaded]),
         )
         for split in SPLITS
     )
@@ -106,6 +110,7 @@ def _map(
     max_seq_len: int | None,
     cache_dir: str | os.PathLike[str] | None,
     scale_factor: float | None,
+    labels: Sequence[int],
 ) -> Splits:
     """Splits of which a part, or all, stays on disk."""
     parts: dict[str, list[Split | LoadedPart]] = {split: [] for split in SPLITS}
@@ -135,7 +140,11 @@ def _map(
     _check_scale_factor(scale_factor)
     train, valid, test = (
         MappedDataset(
-            tuple(parts[split]), limit, scale_factor, f"{', '.join(data_set)}, split {split}"
+            tuple(parts[split]),
+            limit,
+            scale_factor,
+            f"{', '.join(data_set)}, split {split}",
+            tuple(labels),
         )
         for split in SPLITS
     )

@@ -50,12 +50,14 @@ class MappedDataset:
         limit: sketches of more points are left out.
         scale_factor: offsets are divided by it, in float32.
         name: what errors call it.
+        classes: the class of the sketches of each part; 0 without.
     """
 
     parts: tuple[Split | LoadedPart, ...]
     limit: int
     scale_factor: float
     name: str = "the dataset"
+    classes: tuple[int, ...] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: self.__dict__[name] for name in self.__dataclass_fields__}
@@ -115,6 +117,14 @@ class MappedDataset:
         np.clip(points, -OFFSET_LIMIT, OFFSET_LIMIT, out=points)
         points[:, :2] /= np.float32(self.scale_factor)
         return points, lengths
+
+    def labels(self, indices: ArrayLike) -> NDArray[np.int64]:
+        """The class of each of these sketches, int64; 0 where there are no classes."""
+        chosen = np.asarray(indices, np.int64)
+        if self.classes is None:
+            return np.zeros_like(chosen)
+        cell = np.searchsorted(self._cells.bounds, chosen, side="right") - 1
+        return np.array(self.classes, np.int64)[self._cells.part[cell]]
 
     def _starts(
         self, part: Split | LoadedPart, rank: NDArray[np.int64], lengths: NDArray[np.int64]

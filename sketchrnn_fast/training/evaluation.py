@@ -91,9 +91,13 @@ def evaluate(
                 continue
             stop = min(start + config.batch_size, len(dataset))
             rows = batch(dataset, np.arange(start, stop), model.config.max_seq_len)
+            labels = None
+            if model.config.num_classes:
+                labels = torch.from_numpy(rows.labels).to(device)
             losses = model.loss(
                 torch.from_numpy(rows.strokes).to(device),
                 torch.from_numpy(rows.lengths).to(device),
+                labels=labels,
                 kl_tolerance=config.kl_tolerance,
                 seed=seed,
                 row_offset=start,

@@ -39,6 +39,7 @@ class Part(NamedTuple):
 
     strokes: Tensor
     lengths: Tensor
+    labels: Tensor | None
     row: int
     share: float
 
@@ -75,6 +76,7 @@ def batch_gradient(
             part.lengths,
             kl_weight=kl_weight,
             objective=config.objective,
+            labels=part.labels,
             kl_tolerance=config.kl_tolerance,
             seed=seed,
             row_offset=part.row,
@@ -107,8 +109,11 @@ def _parts(model: SketchRNN, batch: Batch, config: TrainConfig, ranks: Ranks) ->
         some = slice(start, min(start + size, rows))
         strokes = torch.from_numpy(batch.strokes[some]).to(weight)
         lengths = torch.from_numpy(batch.lengths[some]).to(weight.device)
+        labels = None
+        if model.config.num_classes:
+            labels = torch.from_numpy(batch.labels[some]).to(weight.device)
         share = len(lengths) / config.batch_size
-        parts.append(Part(strokes, lengths, first + start, share))
+        parts.append(Part(strokes, lengths, labels, first + start, share))
     return parts
 
 

@@ -191,6 +191,7 @@ def _prepare(
     device: str,
 ) -> tuple[SketchRNN, Optimiser, Splits, TrainingState]:
     """What a run starts from, new or as its last checkpoint has it."""
+    model_config = setup.with_classes(model_config, train_config)
     splits = setup.load_splits(train_config, data_dir, max_seq_len)
     model_config = replace(model_config, max_seq_len=splits.max_seq_len)
     if resume:

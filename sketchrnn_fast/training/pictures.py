@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sketchrnn_fast import generation
 from sketchrnn_fast.config import TrainConfig
-from sketchrnn_fast.data import SketchDataset
+from sketchrnn_fast.data import Dataset
 from sketchrnn_fast.nn import SketchRNN
 from sketchrnn_fast.philox import derive_seed
 from sketchrnn_fast.render import png_grid
@@ -25,7 +25,7 @@ Sketch = NDArray[np.float32]
 
 
 def draw_pictures(
-    model: SketchRNN, dataset: SketchDataset, config: TrainConfig, count: int
+    model: SketchRNN, dataset: Dataset, config: TrainConfig, count: int
 ) -> dict[str, list[Sketch]]:
     """What is in each picture, by its name.
 
@@ -44,7 +44,10 @@ def draw_pictures(
         indices = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int)
         scale = np.array([float(model.scale_factor)] * 2 + [1.0], np.float32)
         originals = [dataset[int(index)] * scale for index in indices]
-        copies = generation.reconstruct(model, originals, temperature=TEMPERATURE, seed=seed)
+        labels = dataset.labels(indices).tolist() if model.config.num_classes else None
+        copies = generation.reconstruct(
+            model, originals, temperature=TEMPERATURE, seed=seed, labels=labels
+        )
         pictures["reconstructions"] = [
             sketch for pair in zip(originals, copies, strict=True) for sketch in pair
         ]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from sketchrnn_fast.config import ModelConfig, TrainConfig
-from sketchrnn_fast.data import DatasetError, Splits, load
+from sketchrnn_fast.data import DatasetError, Splits, class_names, load
 from sketchrnn_fast.files import check_takes_files, sweep
 from sketchrnn_fast.nn import SketchRNN
 from sketchrnn_fast.philox import derive_seed
@@ -76,6 +77,25 @@ def check_can_write(log_root: Path) -> None:
         file = log_root / name
         if file.exists() and not (file.is_file() and os.access(file, os.W_OK)):
             raise WriteError(f"{file} cannot be written: it is no file, or may not be changed")
+
+
+def with_classes(model_config: ModelConfig, train_config: TrainConfig) -> ModelConfig:
+    """The configuration with the names of its classes, one a dataset.
+
+    Raises:
+        TrainingError: there are more or fewer datasets than classes.
+        DatasetError: two classes would have one name.
+    """
+    count, given = model_config.num_classes, len(train_config.data_set)
+    if not count:
+        return model_config
+    if count != given:
+        raise TrainingError(
+            f"num_classes is {count}, but data_set names {given}; each dataset is a class, so the "
+            f"labels are 0 to {given - 1}"
+        )
+    names = model_config.class_names or class_names(train_config.data_set)
+    return replace(model_config, class_names=names)
 
 
 def load_splits(config: TrainConfig, data_dir: Path | None, max_seq_len: int | None) -> Splits:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from sketchrnn_fast.config import TrainConfig
-from sketchrnn_fast.data import Batch, SketchDataset, random_batch
+from sketchrnn_fast.data import Batch, Dataset, random_batch
 from sketchrnn_fast.nn import Losses, SketchRNN
 from sketchrnn_fast.philox import choose, derive_seed
 from sketchrnn_fast.training.distributed import ALONE, Ranks
@@ -93,7 +93,7 @@ class Step:
         self,
         model: SketchRNN,
         optimiser: Optimiser,
-        dataset: SketchDataset,
+        dataset: Dataset,
         config: TrainConfig,
         ranks: Ranks = ALONE,
     ) -> None:
