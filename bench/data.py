@@ -1,9 +1,9 @@
 """Suite `data`: loading and batching, at a thousand, a hundred thousand and a million sketches.
 
 Loading is timed in a new process each time, and how far it raises that process's memory stands
-beside. The peer of loading is NumPy's own reading of the same file, with its pickle, unchecked,
-neither sorted nor scaled. The files are made up: int16 sketches of 5 to 75 points, as NumPy writes
-them.
+beside. Ours is timed on an npz and on a memory-mapped store of the same sketches; the peer is
+NumPy's own reading of the npz, with its pickle, unchecked, neither sorted nor scaled. The sketches
+are made up: int16, 5 to 75 points.
 
 A batch of 100 with both augmentations stands beside the rest of the training step that it feeds, at
 default sizes; a batch without augmentation beside a loop over its sketches, as the original makes
@@ -32,7 +32,9 @@ from plan import Plan, SuiteError
 from records import Record, record
 
 from sketchrnn_fast.config import ModelConfig, TrainConfig
-from sketchrnn_fast.data import SketchDataset, Splits, batch, load
+from sketchrnn_fast.data import Dataset, Splits, batch, load
+from sketchrnn_fast.data.ragged import Sketches
+from sketchrnn_fast.data.store_writing import StoreWriter
 from sketchrnn_fast.nn import SketchRNN
 from sketchrnn_fast.training import Optimiser
 
@@ -47,21 +49,21 @@ Child = dict[str, Any]  # what a new process found: `seconds`, `mib`, and sample
 
 def run(plan: Plan) -> list[Record]:
     records: list[Record] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for count in COUNTS[plan.scale.name]:
-            plan.show(f"{SUITE}: making {count:,} sketches")
-            file = make_file(Path(folder), count)
-            records += records_of(plan, file, count)
-            file.unlink()
+    for count in COUNTS[plan.scale.name]:
+        plan.show(f"{SUITE}: making {count:,} sketches")
+        with tempfile.TemporaryDirectory() as folder:
+            records += records_of(plan, *make_files(Path(folder), count), count)
     if not plan.quick:
         records.append(share_of_a_step(plan))
     return records
 
 
-def make_file(folder: Path, count: int) -> Path:
-    """A dataset of so many sketches in its train split, a tenth of them in the others."""
+def make_files(folder: Path, count: int) -> tuple[Path, Path]:
+    """So many sketches in the train split and a tenth of them in the others: an npz and a store."""
     random = np.random.default_rng(count)
-    splits = {}
+    splits, store_folder = {}, folder / f"made-up-{count}.store"
+    store_folder.mkdir()
+    writer = StoreWriter(store_folder, np.dtype(np.int16))
     for split, of_split in (("train", count), ("valid", count // 10), ("test", count // 10)):
         lengths = random.integers(*LENGTHS, of_split, endpoint=True)
         points = random.integers(-80, 81, (int(lengths.sum()), 3), dtype=np.int16)
@@ -69,42 +71,49 @@ def make_file(folder: Path, count: int) -> Path:
         sketches = np.empty(of_split, object)
         sketches[:] = np.split(points, np.cumsum(lengths)[:-1])
         splits[split] = sketches
-    path = folder / f"made-up-{count}.npz"
-    np.savez(path, **splits)
-    return path
+        writer.append(split, Sketches(points, lengths), np.zeros(of_split, np.int32))
+    writer.finish(["made-up"], {})
+    npz = folder / f"made-up-{count}.npz"
+    np.savez(npz, **splits)
+    return npz, store_folder
 
 
-def records_of(plan: Plan, file: Path, count: int) -> list[Record]:
-    """Seconds and memory of loading both ways, taken in turn, and of a batch of what was loaded."""
-    turns = 1 if count >= 1_000_000 else 2 if plan.quick else 3
-    found: dict[str, list[Child]] = {way: [] for way in WAYS}
+def records_of(plan: Plan, npz: Path, store: Path, count: int) -> list[Record]:
+    """Seconds and memory of loading each way, taken in turn, and of batches of what was loaded."""
+    turns = 1 if count >= 1_000_000 or plan.quick else 3
+    ways = {"an npz": ("load", npz), "a store": ("load", store), NUMPY: ("numpy", npz)}
+    found: dict[str, list[Child]] = {name: [] for name in ways}
     for turn in range(turns):
-        for way in WAYS:
-            plan.show(f"{SUITE}: {count:,} sketches, {way}, turn {turn + 1}")
-            found[way].append(in_new_process(way, file))
+        for name, (way, path) in ways.items():
+            plan.show(f"{SUITE}: {count:,} sketches, {name}, turn {turn + 1}")
+            found[name].append(in_new_process(way, path))
 
-    def both(name: str) -> list[list[float]]:
-        return [[float(child[name]) for child in found[way]] for way in WAYS]
+    def samples(name: str, what: str) -> list[float]:
+        return [float(child[what]) for child in found[name]]
 
-    batches = [
-        [one for child in found["load"] for one in child[name]] for name in ("batch", "loop")
-    ]
-    load = f"load {count:,} sketches"
-    batch_case = f"batch of {BATCH} of {count:,} sketches, no augmentation"
-    work = (BATCH, "sketches")
-    return [
-        record(SUITE, load, NUMPY, *both("seconds"), work=(count * 1.2, "sketches")),
-        record(SUITE, f"{load}, peak memory", NUMPY, *both("mib"), unit="mib"),
-        record(SUITE, batch_case, "a loop over sketches", *batches, work=work),
-    ]
+    def batches(name: str, what: str) -> list[float]:
+        return [one for child in found[name] for one in child[what]]
+
+    records = []
+    for name in ("an npz", "a store"):
+        load = f"load {count:,} sketches of {name}"
+        for case, what, unit in ((load, "seconds", "s"), (f"{load}, peak memory", "mib", "mib")):
+            both = samples(name, what), samples(NUMPY, what)
+            work = (count * 1.2, "sketches") if unit == "s" else None
+            records.append(record(SUITE, case, NUMPY, *both, unit=unit, work=work))
+        case = f"batch of {BATCH} of {count:,} sketches of {name}, no augmentation"
+        both = batches(name, "batch"), batches(name, "loop")
+        work = (BATCH, "sketches")
+        records.append(record(SUITE, case, "a loop over sketches", *both, work=work))
+    return records
 
 
-def in_new_process(way: str, file: Path) -> Child:
-    command = [sys.executable, __file__, way, str(file)]
+def in_new_process(way: str, path: Path) -> Child:
+    command = [sys.executable, __file__, way, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, env=same_package())
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["nothing"]
-        raise SuiteError(f"loading {file.name} by {way} ended early; its last word: {last[0]}")
+        raise SuiteError(f"loading {path.name} by {way} ended early; its last word: {last[0]}")
     found: Child = json.loads(done.stdout)
     return found
 
@@ -119,7 +128,7 @@ def numpy_load(file: Path) -> list[NDArray[np.object_]]:
 
 
 WAYS: dict[str, Callable[[Path], object]] = {
-    "load": lambda file: load([file.name], file.parent),
+    "load": lambda path: load([path.name], path.parent),
     "numpy": numpy_load,
 }
 
@@ -137,7 +146,7 @@ def one_load(way: str, file: Path) -> Child:
     return found
 
 
-def batch_seconds(dataset: SketchDataset) -> Child:
+def batch_seconds(dataset: Dataset) -> Child:
     """A batch without augmentation and a loop over its sketches, in turn; equal, or refused."""
     most, random = dataset.max_seq_len, np.random.default_rng(0)
     found: Child = {"batch": [], "loop": []}

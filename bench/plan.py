@@ -9,11 +9,9 @@ with `records`.
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -22,11 +20,6 @@ from rich.progress import Progress
 from timing import Clock, Effort, clock_of, interleaved
 
 Record = dict[str, Any]
-
-# TensorBoard, with which `sketchrnn_fast.training` writes events, loads TensorFlow where it is
-# installed, unless a module of this name is there. That takes seconds, and a process that loads
-# Triton after TensorFlow is aborted, because both bring an LLVM.
-sys.modules.setdefault("tensorboard.compat.notf", ModuleType("tensorboard.compat.notf"))
 
 CPU = torch.device("cpu")
 
