@@ -58,6 +58,8 @@ def _axes(panels: int, height: float = 4.0) -> tuple[Any, list[Any]]:
 
 def _draw_axis(suite: str, axis: str, points: list[Record], path: Path) -> None:
     """Throughput over one axis, a panel for each thing that was swept."""
+    from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
+
     panels = list(dict.fromkeys(one["sweep"]["of"] for one in points))
     figure, axes = _axes(len(panels))
     for panel, of in zip(axes, panels, strict=True):
@@ -73,7 +75,10 @@ def _draw_axis(suite: str, axis: str, points: list[Record], path: Path) -> None:
             panel.set_xscale("log", base=2)
         panel.set_yscale("log")
         panel.set_xticks(values, [f"{value:g}" for value in values])
-        panel.minorticks_off()
+        panel.xaxis.set_minor_locator(NullLocator())
+        panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        panel.yaxis.set_major_formatter(EngFormatter())
+        panel.yaxis.set_minor_locator(NullLocator())
         panel.set(title=of, xlabel=LABELS.get(axis, axis), ylabel=f"{here[0]['work_unit']} / s")
         panel.grid(alpha=0.3)
         panel.legend(fontsize="small")
@@ -124,7 +129,7 @@ def _draw_parts(records: list[Record], path: Path) -> None:
         left = [start + width for start, width in zip(left, widths, strict=True)]
     panel.invert_yaxis()
     panel.set(xlabel="seconds of a training step")
-    panel.legend(ncols=len(names), fontsize="small", loc="lower right")
+    figure.legend(ncols=len(names), fontsize="small", loc="outside lower center")
     figure.savefig(path, dpi=110)
 
 

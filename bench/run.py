@@ -118,7 +118,8 @@ def measured(
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     records: list[Record] = []
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True) as display:
+    hidden = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as display:
         overall = display.add_task("", total=len(suites))
         plan = Plan(scale, torch.device("cpu"), magenta, magenta_python, sketches, console, display)
         for name in suites:

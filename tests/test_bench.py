@@ -380,3 +380,11 @@ def test_throughput_is_drawn_for_ours_each_peer_and_the_floor() -> None:
         "p": {1.0: 3.0, 2.0: 1.0},
         plots.FLOOR: {1.0: 12.0, 2.0: 4.0},
     }
+
+
+def test_the_op_benchmarks_run_under_pytest() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "bench"]
+    command.append("--benchmark-disable")
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout
+    assert "13 passed" in done.stdout
