@@ -38,16 +38,6 @@ def environment() -> dict[str, Any]:
     }
 
 
-def sentence(of: dict[str, Any]) -> str:
-    """The description as a reader wants it."""
-    where = of["cpu"] if of["gpu"] is None else f"{of['gpu']}, {of['cpu']}"
-    return (
-        f"{where}, {of['threads']} threads on {of['cores']} cores, level {of['level']}; "
-        f"PyTorch {of['torch']}, Python {of['python']}, commit {of['commit']}, "
-        f"load {of['load']} at the start, {of['time']}"
-    )
-
-
 def same_package() -> dict[str, str]:
     """The variables of a new process that is to import the package that this one has."""
     paths = [str(Path(sketchrnn_fast.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]

@@ -43,6 +43,12 @@ def names(records: list[Record]) -> list[str]:
     return found + ([PARTS] if any(one.get("part") for one in records) else [])
 
 
+def remove(records: list[Record], folder: Path) -> None:
+    """Delete the pictures of an earlier run, so that none is taken for a new one's."""
+    for name in names(records):
+        (folder / name).unlink(missing_ok=True)
+
+
 def axes_of(records: list[Record]) -> list[tuple[str, str]]:
     """Each suite and axis over which something was swept."""
     swept = [one for one in records if one.get("sweep")]

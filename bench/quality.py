@@ -8,7 +8,8 @@ objectives can be compared by: offset and pen losses of the points and the one e
 term at its final weight. A record gives the time at which a run first reached a loss that the
 reference reached.
 
-The first steps of ours and of the reference must give the same losses.
+The first steps of ours and of the reference must give the same losses: the first one to rounding,
+the next two, which stand on updates, to a hundredth.
 """
 
 from __future__ import annotations
@@ -34,10 +35,12 @@ REFERENCE = "the reference backend"
 SECONDS = {"quick": 0.5, "tour": 8.0, "full": 22.0}
 MARKS = 10  # evaluations of a run
 CHECKED_STEPS = 3
+# Adam's first updates are the signs of the gradients, which rounding turns where one is nearly 0.
+MOST_LATER_ERROR = 1e-2
 SHARES = {"a third": 1 / 3, "two thirds": 2 / 3, "all": 1.0}
 MODEL = ModelConfig(
-    enc_model="layer_norm", dec_model="layer_norm", enc_rnn_size=128, dec_rnn_size=256,
-    z_size=64, num_mixture=10,
+    enc_model="layer_norm", dec_model="layer_norm", enc_rnn_size=64, dec_rnn_size=128,
+    z_size=32, num_mixture=10,
 )  # fmt: skip
 TRAINING = TrainConfig(
     batch_size=50, learning_rate=0.003, kl_weight_start=0.01, augment_stroke_prob=0.0
@@ -175,14 +178,15 @@ def check_first_steps(runs: dict[str, Run], splits: Splits) -> None:
         for one in runs.values():
             one.step(splits)
     ours, _, reference = runs.values()
-    agreement.check_close(
-        "our training",
-        f"the loss of the first {CHECKED_STEPS} steps",
-        torch.tensor(reference.losses),
-        torch.tensor(ours.losses),
-        agreement.ON_CPU.gradient,
-        "the reference",
-    )
+    for steps, most in ((1, agreement.ON_CPU.output), (CHECKED_STEPS, MOST_LATER_ERROR)):
+        agreement.check_close(
+            "our training",
+            f"the loss of the first {steps} steps" if steps > 1 else "the loss of the first step",
+            torch.tensor(reference.losses[:steps]),
+            torch.tensor(ours.losses[:steps]),
+            most,
+            "the reference",
+        )
 
 
 def losses_to_reach(curve: list[tuple[float, float]]) -> dict[str, float]:

@@ -18,8 +18,8 @@ from typing import Annotated
 
 import plots
 import results
+import tables
 import typer
-from environment import sentence
 from records import Record
 from report_tables import TABLES
 
@@ -99,7 +99,9 @@ def content(name: str, first: list[Record], second: list[Record]) -> str:
         return NONE_YET
     if name == "machine":
         about = [records[0]["environment"] for records in (first, second)]
-        return f"* First run: {sentence(about[0])}.\n* Second run: {sentence(about[1])}."
+        return (
+            f"* First run: {tables.machine(about[0])}.\n* Second run: {tables.machine(about[1])}."
+        )
     if name.startswith("plots "):
         return "\n\n".join(f"![{path}]({IMAGES}/{path})" for path in plotted(first, name[6:]))
     if name not in TABLES:

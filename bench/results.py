@@ -41,6 +41,12 @@ def read(path: Path) -> list[Record]:
     return records
 
 
+def read_if_any(folder: Path) -> list[Record]:
+    """The records of an earlier run in that folder; none where there was no run."""
+    path = folder / "records.json"
+    return read(path) if path.is_file() else []
+
+
 def _summaries(records: list[Record]) -> Iterator[dict[str, Any]]:
     for one in records:
         sweep = one.get("sweep") or {}

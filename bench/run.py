@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 import time
 from pathlib import Path
@@ -27,7 +28,7 @@ import tables
 import torch
 import typer
 from agreement import DisagreementError
-from environment import environment, sentence
+from environment import environment
 from original_process import OriginalError
 from plan import FULL, QUICK, TOUR, Plan, Scale, SuiteError
 from records import Record
@@ -70,20 +71,26 @@ def main(
     ] = None,
 ) -> None:
     chosen = checked(suites, quick, full, magenta, magenta_python)
+    check_writable(out, json_file)
     if quick or threads is not None:
         # Sizes are tiny in a quick run, and on a busy machine threads wait for each other.
         torch.set_num_threads(threads or 1)
     scale = QUICK if quick else FULL if full or suites else TOUR
     about = environment()
     console = Console(width=None if sys.stdout.isatty() else 150)
-    console.print(sentence(about), highlight=False)
-    records = measured(chosen, scale, magenta, magenta_python, sketches)
+    console.print(tables.machine(about), highlight=False)
+    records, failures = measured(chosen, scale, magenta, magenta_python, sketches)
+    if not records:
+        refuse("; ".join(failures), status=1)
     records = [{**record, "environment": about} for record in records]
     console.print(*tables.tables(records))
+    plots.remove(results.read_if_any(out), out)
     written = results.write(records, out) + plots.draw(records, out)
     if json_file is not None:
         written.append(results.write_json(records, json_file))
     console.print(f"written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)
+    if failures:
+        refuse("; ".join(failures), status=1)
 
 
 def checked(
@@ -107,16 +114,32 @@ def checked(
     return list(dict.fromkeys(suites or TOURED))
 
 
+def check_writable(out: Path, json_file: Path | None) -> None:
+    """End the program before anything is measured where the results could not be written."""
+    if json_file is not None and json_file.is_dir():
+        refuse(f"--json is {json_file}, which is a folder; it takes a file")
+    for folder in (out, *([json_file.parent] if json_file else [])):
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not there.is_dir():
+            refuse(f"{folder} cannot be made: {there} is a file")
+        if not os.access(there, os.W_OK):
+            refuse(f"{there} cannot be written to")
+
+
 def measured(
     suites: list[str],
     scale: Scale,
     magenta: Path | None,
     magenta_python: Path | None,
     sketches: Path | None,
-) -> list[Record]:
-    """The records of all suites; ends the program where one cannot run or does not agree."""
+) -> tuple[list[Record], list[str]]:
+    """The records of all suites, and of those that cannot run here why.
+
+    Ends the program where something does not agree: then no figure of the run is worth anything.
+    """
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     records: list[Record] = []
+    failures: list[str] = []
     console = Console(stderr=True)
     hidden = not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=hidden) as display:
@@ -127,12 +150,15 @@ def measured(
             start = time.perf_counter()
             try:
                 records += suite(name).run(plan)
-            except (DisagreementError, SuiteError, OriginalError, UserError) as error:
+            except DisagreementError as error:
                 display.stop()
                 refuse(f"{name}: {error}", status=1)
-            plan.say(f"{name}: {time.perf_counter() - start:.0f} s")
+            except (SuiteError, OriginalError, UserError) as error:
+                failures.append(f"{name}: {error}")
+            else:
+                plan.say(f"{name}: {time.perf_counter() - start:.0f} s")
             display.advance(overall)
-    return records
+    return records, failures
 
 
 def suite(name: str) -> Any:

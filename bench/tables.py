@@ -1,6 +1,8 @@
-"""The final table on the terminal."""
+"""Records as words: the final table on the terminal, and the machine."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from records import EXTRA, Record
 from rich.table import Table
@@ -76,3 +78,13 @@ def rate(record: Record) -> str:
     if record["work"] is None or record["ours_s"] is None:
         return ""
     return f"{record['work'] / record['ours_s']:.3g} {record['work_unit']}/s"
+
+
+def machine(of: dict[str, Any]) -> str:
+    """What `environment` found, as a sentence."""
+    where = of["cpu"] if of["gpu"] is None else f"{of['gpu']}, {of['cpu']}"
+    return (
+        f"{where}, {of['threads']} threads on {of['cores']} cores, level {of['level']}; "
+        f"PyTorch {of['torch']}, Python {of['python']}, commit {of['commit']}, "
+        f"load {of['load']} at the start, {of['time']}"
+    )

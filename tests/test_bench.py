@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import agreement
@@ -19,12 +20,13 @@ import pytest
 import report
 import report_tables
 import results
+import run
 import scaling
 import torch
 from layers import SMALL
 from peers.known import LAYER_PEERS
 from peers.torch_eager import EAGER
-from plan import QUICK, Plan
+from plan import QUICK, Plan, SuiteError
 from records import CONTRACT, fitted, record, static
 from timing import Effort, interleaved, wall_seconds
 
@@ -122,6 +124,8 @@ def test_the_parts_of_a_training_step_make_up_the_whole(quick: tuple[str, Path])
         (["opps"], "there is no suite opps; there are startup, data, ops,"),
         (["--quick", "--full"], "--quick and --full exclude each other"),
         (["ops", "--magenta", "."], "--magenta and --magenta-python go together"),
+        (["ops", "--out", "README.md"], "README.md cannot be made: README.md is a file"),
+        (["ops", "--json", "docs"], "--json is docs, which is a folder; it takes a file"),
         (["ops", "--magenta", "nowhere", "--magenta-python", "."], "nowhere does not exist"),
     ],
 )
@@ -196,6 +200,28 @@ def test_a_run_that_disagrees_reports_nothing(tmp_path: Path) -> None:
     assert "no time is taken of things that differ" in done.stderr
     assert not (tmp_path / "out").exists()
     assert "│" not in done.stdout
+
+
+def test_a_suite_that_cannot_run_leaves_the_others_their_results(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = record("ops", "case", "peer", [1.0], [2.0])
+
+    def fails(plan: Plan) -> list[dict[str, Any]]:
+        raise SuiteError("there is no /proc here")
+
+    modules = {"memory": SimpleNamespace(run=fails), "ops": SimpleNamespace(run=lambda plan: [one])}
+    monkeypatch.setattr(run, "suite", modules.__getitem__)
+    records, failures = run.measured(["memory", "ops"], QUICK, None, None, None)
+    assert (records, failures) == ([one], ["memory: there is no /proc here"])
+
+
+def test_pictures_of_an_earlier_run_are_removed(tmp_path: Path) -> None:
+    point = record("scaling", "c", "p", [1.0], [2.0], work=(1, "steps"), sweep=("lstm", "N", 8))
+    (tmp_path / "scaling-N.png").touch()
+    (tmp_path / "mine.png").touch()
+    plots.remove([point], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.png"]
 
 
 # Peers ------------------------------------------------------------------------------------------
@@ -331,8 +357,8 @@ def test_the_report_fills_a_page_and_keeps_what_it_quotes(tmp_path: Path) -> Non
     page.write_text(
         "before\n<!-- ops -->\nold\n<!-- /ops -->\nafter\n<!-- static -->\n<!-- /static -->\n"
     )
-    for run, factor in (("a", 1.0), ("b", 1.2)):
-        results.write(some_run(factor), tmp_path / run)
+    for name, factor in (("a", 1.0), ("b", 1.2)):
+        results.write(some_run(factor), tmp_path / name)
     quoted = tmp_path / "quoted"
     arguments = (tmp_path / "a", tmp_path / "b", "--page", page, "--quoted", quoted)
     done = bench(*arguments, script="report.py")
