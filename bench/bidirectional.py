@@ -11,29 +11,31 @@ from collections.abc import Callable
 import agreement
 import torch
 from layers import Pass
-from timing import interleaved, record
+from plan import Plan
+from records import Record, record
 from torch import Tensor
 
 from sketchrnn_fast import nn, ops
 
+SUITE = "bidirectional"
 T, X = 250, 5
 UNITS = (64, 256)
 ROWS = (1, 2, 4, 8, 16, 32, 100)
-REPEATS = 15
 PEER = "one after another"
 
 
-def run(repeats: int = REPEATS) -> list[dict[str, object]]:
+def run(plan: Plan) -> list[Record]:
     torch.manual_seed(0)
+    time_steps, units, rows = (8, (16,), (2,)) if plan.quick else (T, UNITS, ROWS)
     records = []
-    for units in UNITS:
-        layer = nn.LSTM(X, units, bidirectional=True)
-        for rows in ROWS:
-            records += layer_records(layer, torch.randn(T, rows, X), repeats)
+    for width in units:
+        layer = nn.LSTM(X, width, bidirectional=True)
+        for count in rows:
+            records += layer_records(plan, layer, torch.randn(time_steps, count, X))
     return records
 
 
-def layer_records(layer: nn.LSTM, x: Tensor, repeats: int) -> list[dict[str, object]]:
+def layer_records(plan: Plan, layer: nn.LSTM, x: Tensor) -> list[Record]:
     weights = tuple(cell.weights for cell in layer.cells)
     directions = (ops.Options(), ops.Options(reverse=True))
     trained = tuple(layer.parameters())
@@ -52,10 +54,9 @@ def layer_records(layer: nn.LSTM, x: Tensor, repeats: int) -> list[dict[str, obj
         outputs = hidden()
         return torch.cat(outputs), torch.autograd.grad(outputs, trained, [grad, grad])
 
-    sizes = f"T={T} B={x.shape[1]} N={layer.hidden_size}"
-    agreement.check(
-        f"{PEER}, {sizes}", with_gradients(side_by_side), with_gradients(one_after_another)
-    )
+    sizes = f"T={len(x)} B={x.shape[1]} N={layer.hidden_size}"
+    expected, found = with_gradients(side_by_side), with_gradients(one_after_another)
+    agreement.check(f"{PEER}, {sizes}", expected, found)
     records = []
     for what, ours, peer in (
         ("forward", torch.no_grad()(side_by_side), torch.no_grad()(one_after_another)),
@@ -65,7 +66,8 @@ def layer_records(layer: nn.LSTM, x: Tensor, repeats: int) -> list[dict[str, obj
             lambda: with_gradients(one_after_another),
         ),
     ):
-        seconds = interleaved({"ours": ours, "peer": peer}, repeats, warm_up=3)
         case = f"lstm {sizes}, {what}"
-        records.append(record("bidirectional", case, PEER, seconds["ours"], seconds["peer"]))
+        cases = {"ours": ours, "peer": peer}
+        seconds = plan.measure(f"{SUITE}: {case}", cases, warm_up=3)
+        records.append(record(SUITE, case, PEER, seconds["ours"], seconds["peer"]))
     return records

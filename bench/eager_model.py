@@ -1,4 +1,4 @@
-"""The peer of a whole training step: Sketch-RNN in eager PyTorch, over the cells of `peers`.
+"""The peer of a whole training step: Sketch-RNN in eager PyTorch, over the cells of `peers.eager`.
 
 The encoder walks over the real points of both directions in a loop that keeps finished rows by
 `torch.where`; the decoder runs over all T steps, whatever the objective, and the objective only
@@ -7,16 +7,16 @@ weighs its losses. Dropout masks come from `torch.rand`.
 
 from __future__ import annotations
 
-import peers
 import torch
+from peers import eager
 from torch import Tensor
 
 from sketchrnn_fast import nn
 
 CELLS = {
-    "lstm": peers.LSTM,
-    "layer_norm": peers.LAYER_NORM_LSTM,
-    "hyper": peers.HYPER_LSTM,
+    "lstm": eager.LSTM,
+    "layer_norm": eager.LAYER_NORM_LSTM,
+    "hyper": eager.HYPER_LSTM,
 }
 KL_TOLERANCE = 0.2
 
@@ -45,7 +45,7 @@ class EagerSketchRNN:
         z = mean + torch.exp(presig / 2) * noise
         kl = -0.5 * torch.mean(1 + presig - mean**2 - torch.exp(presig))
 
-        hidden, _ = peers.layer(
+        hidden, _ = eager.layer(
             self.decoder_cell,
             strokes[:, :-1].transpose(0, 1),
             z,
@@ -55,7 +55,7 @@ class EagerSketchRNN:
         )
         params = self.model.output.linear(hidden).flatten(0, 1)
         rows = target.flatten(0, 1)
-        offset, pen = peers.mixture_density(params, rows)
+        offset, pen = eager.mixture_density(params, rows)
         return (offset * (1 - rows[:, 4]) + pen).mean() + kl_weight * kl.clamp(min=KL_TOLERANCE)
 
     def _encode(self, points: Tensor, lengths: Tensor, keep_prob: float) -> Tensor:
@@ -64,7 +64,7 @@ class EagerSketchRNN:
         for direction, cell in enumerate(self.model.encoder.cells):
             state = tuple(points.new_zeros(len(lengths), width) for width in cell.state_widths)
             outputs.append(
-                peers.final_output(
+                eager.final_output(
                     self.encoder_cell,
                     points,
                     lengths,

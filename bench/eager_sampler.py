@@ -1,4 +1,4 @@
-"""The peer of the sampler: a decoder drawing in eager PyTorch, over the cells of `peers`.
+"""The peer of the sampler: a decoder drawing in eager PyTorch, over the cells of `peers.eager`.
 
 Sketches are drawn in batches, one step after another for the whole batch, until its last sketch has
 ended; that is how everybody's loop works. Whatever makes it faster is done: z's product stands
@@ -8,17 +8,17 @@ whole batch, and of the mixture only the chosen Gaussian's columns are looked at
 
 from __future__ import annotations
 
-import peers
 import torch
+from peers import eager
 from torch import Tensor
 
 from sketchrnn_fast import nn
 from sketchrnn_fast.nn.sketch_rnn import STROKE_SIZE
 
 CELLS = {
-    "lstm": peers.LSTM,
-    "layer_norm": peers.LAYER_NORM_LSTM,
-    "hyper": peers.HYPER_LSTM,
+    "lstm": eager.LSTM,
+    "layer_norm": eager.LAYER_NORM_LSTM,
+    "hyper": eager.HYPER_LSTM,
 }
 LEAST_LOG_SIGMA, MOST_CORRELATION = -20.0, 9.0  # as everywhere
 
@@ -32,28 +32,28 @@ class EagerSampler:
         weights = model.decoder_cell.weights
         self.weights = type(weights)(*(weight.detach() for weight in weights))
         self.prepared = self.cell.prepare(self.weights)
-        nothing = torch.zeros(1, STROKE_SIZE, STROKE_SIZE)
-        nothing[0] = torch.eye(STROKE_SIZE)
+        self.device = model.scale_factor.device
+        nothing = torch.eye(STROKE_SIZE, device=self.device)[None]
         z = self._no_z(STROKE_SIZE)
         at_zero = self.cell.input_products(torch.zeros_like(nothing), z, self.weights)
         self.w_x = self.cell.input_products(nothing, z, self.weights)[0] - at_zero[0]
 
     def _no_z(self, rows: int) -> Tensor | None:
         config = self.model.config
-        return torch.zeros(rows, config.z_size) if config.conditional else None
+        return torch.zeros(rows, config.z_size, device=self.device) if config.conditional else None
 
-    def start(self, count: int, z: Tensor | None) -> tuple[Tensor, peers.State]:
+    def start(self, count: int, z: Tensor | None) -> tuple[Tensor, eager.State]:
         """What each step's product starts from, and the state before the first step."""
-        nothing = torch.zeros(1, count, STROKE_SIZE)
+        nothing = torch.zeros(1, count, STROKE_SIZE, device=self.device)
         state = self.model.decoder_start(z)
         if state is None:
             widths = self.model.decoder_cell.state_widths
-            state = tuple(torch.zeros(count, width) for width in widths)
+            state = tuple(torch.zeros(count, width, device=self.device) for width in widths)
         return self.cell.input_products(nothing, z, self.weights)[0], state
 
     def step(
-        self, stroke: Tensor, static: Tensor, state: peers.State
-    ) -> tuple[Tensor, peers.State]:
+        self, stroke: Tensor, static: Tensor, state: eager.State
+    ) -> tuple[Tensor, eager.State]:
         """Raw parameters [B, 6K+3] and the new state from strokes [B, 5]."""
         products = torch.addmm(static, stroke, self.w_x)
         state = self.cell.step(products, state, None, self.prepared)
@@ -73,9 +73,9 @@ class EagerSampler:
     def draw(self, count: int, limit: int, z: Tensor | None, temperature: float) -> list[Tensor]:
         """A batch of sketches, as points [N, 5] of each."""
         static, state = self.start(count, z)
-        stroke = torch.tensor([[0.0, 0.0, 1.0, 0.0, 0.0]]).expand(count, -1)
+        stroke = torch.tensor([[0.0, 0.0, 1.0, 0.0, 0.0]], device=self.device).expand(count, -1)
         strokes: list[Tensor] = []
-        has_ended = torch.zeros(count, dtype=torch.bool)
+        has_ended = torch.zeros(count, dtype=torch.bool, device=self.device)
         for _ in range(limit):
             params, state = self.step(stroke, static, state)
             stroke = self._stroke(params, temperature)
@@ -98,9 +98,9 @@ class EagerSampler:
         chosen = columns.view(rows, 5, mixtures).gather(2, index)[..., 0]
         mean, log_sigma, correlation = chosen.split([2, 2, 1], dim=1)
         correlation = correlation.clamp(-MOST_CORRELATION, MOST_CORRELATION)
-        n = torch.randn(rows, 2)
+        n = torch.randn(rows, 2, device=self.device)
         across = n[:, :1] / torch.cosh(correlation) + n[:, 1:] * torch.tanh(correlation)
         sigma = torch.exp(log_sigma.clamp(min=LEAST_LOG_SIGMA)) * temperature
-        stroke = torch.zeros(rows, STROKE_SIZE)
+        stroke = torch.zeros(rows, STROKE_SIZE, device=self.device)
         stroke[:, :2] = torch.addcmul(mean, sigma, torch.cat([across, n[:, 1:]], 1))
         return stroke.scatter_(1, state + 2, 1.0)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from layers import Sizes
+from layers import CPU, Sizes
 
 
 class Product(NamedTuple):
@@ -71,15 +71,22 @@ def flops(op: str, sizes: Sizes) -> int:
     )
 
 
-def floor(op: str, sizes: Sizes) -> Callable[[], None]:
+def floor(
+    op: str, sizes: Sizes, device: torch.device = CPU, dtype: torch.dtype = torch.float32
+) -> Callable[[], None]:
     """A run of all products, its operands made beforehand."""
+
+    def matrix(batch: int, rows: int, columns: int) -> torch.Tensor:
+        shape = (rows, columns) if batch == 1 else (batch, rows, columns)
+        return torch.rand(shape, device=device, dtype=dtype)
+
     work = [
         (
             one.count,
             torch.mm if one.batch == 1 else torch.bmm,
-            _matrix(one.batch, one.rows, one.depth),
-            _matrix(one.batch, one.depth, one.columns),
-            _matrix(one.batch, one.rows, one.columns),
+            matrix(one.batch, one.rows, one.depth),
+            matrix(one.batch, one.depth, one.columns),
+            matrix(one.batch, one.rows, one.columns),
         )
         for one in products(op, sizes)
     ]
@@ -90,7 +97,3 @@ def floor(op: str, sizes: Sizes) -> Callable[[], None]:
                 multiply(left, right, out=out)
 
     return run
-
-
-def _matrix(batch: int, rows: int, columns: int) -> torch.Tensor:
-    return torch.rand(rows, columns) if batch == 1 else torch.rand(batch, rows, columns)

@@ -1,4 +1,4 @@
-"""One forward and one backward pass of a recurrent layer: ours, and each peer's, on equal inputs.
+"""One forward and one backward pass of a recurrent layer: what it starts from, and ours.
 
 Gradients are those which training a decoder needs: of the weights, of the initial state and of the
 static input (z). The input x is data and has none.
@@ -6,20 +6,22 @@ static input (z). The input x is data and has none.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import agreement
-import peers
 import torch
 from torch import Tensor
 
+import sketchrnn_fast as srf
 from sketchrnn_fast import nn, ops
 
 Pass = tuple[Tensor, tuple[Tensor, ...]]  # hidden, and the gradients of `Inputs.trained`
 
-SEED = torch.tensor([20])
 MODULES = {"lstm": nn.LSTM, "layer_norm_lstm": nn.LayerNormLSTM, "hyper_lstm": nn.HyperLSTM}
+OPS = tuple(MODULES)
+CPU = torch.device("cpu")
+CHECKED_STEPS = 20
+KEEP_PROB = 0.9
 
 
 class Sizes(NamedTuple):
@@ -36,107 +38,95 @@ class Sizes(NamedTuple):
     def __str__(self) -> str:
         return f"T={self.T} B={self.B} N={self.N}"
 
+    @property
+    def steps(self) -> int:
+        """Steps of all rows together."""
+        return self.T * self.B
+
 
 DECODER = Sizes()
+SMALL = Sizes(T=8, B=4, S=6, N=32, H=16, E=4)
 
 
 class Inputs(NamedTuple):
-    """What a pass starts from, float32."""
+    """What a pass starts from."""
 
     x: Tensor  # [T, B, X]
     static: Tensor  # [B, S]
     weights: Any
     state: tuple[Tensor, ...]
     grad_hidden: Tensor  # [T, B, N]
+    seed: Tensor  # int64 [1]
 
     @property
     def trained(self) -> tuple[Tensor, ...]:
         """All that has a gradient."""
         return (self.static, *self.weights, *self.state)
 
+    @property
+    def device(self) -> torch.device:
+        return self.x.device
 
-def make_inputs(op: str, sizes: Sizes) -> Inputs:
+
+def make_inputs(
+    op: str,
+    sizes: Sizes,
+    device: torch.device = CPU,
+    dtype: torch.dtype = torch.float32,
+) -> Inputs:
     """Random inputs; the weights are initial ones with noise, so that none of them is idle."""
     arguments = {"hyper_num_units": sizes.H, "hyper_embedding_size": sizes.E}
     module = MODULES[op](
         sizes.X, sizes.N, static_size=sizes.S, **(arguments if op == "hyper_lstm" else {})
     )
     cell = module.cells[0]
-    weights = type(cell.weights)(
-        *(
-            (weight.detach() + 0.02 * torch.randn_like(weight)).requires_grad_()
-            for weight in cell.weights
-        )
-    )
-    state = tuple(
-        (0.5 * torch.randn(sizes.B, width)).requires_grad_() for width in cell.state_widths
-    )
+
+    def trained(values: Tensor) -> Tensor:
+        return values.detach().to(device, dtype).requires_grad_()
+
     return Inputs(
-        x=torch.randn(sizes.T, sizes.B, sizes.X),
-        static=torch.randn(sizes.B, sizes.S, requires_grad=True),
-        weights=weights,
-        state=state,
-        grad_hidden=torch.randn(sizes.T, sizes.B, sizes.N),
+        x=torch.randn(sizes.T, sizes.B, sizes.X).to(device, dtype),
+        static=trained(torch.randn(sizes.B, sizes.S)),
+        weights=type(cell.weights)(
+            *(trained(weight + 0.02 * torch.randn_like(weight)) for weight in cell.weights)
+        ),
+        state=tuple(trained(0.5 * torch.randn(sizes.B, width)) for width in cell.state_widths),
+        grad_hidden=torch.randn(sizes.T, sizes.B, sizes.N).to(device, dtype),
+        seed=torch.tensor([20], device=device),
     )
 
 
 def ours(op: str, inputs: Inputs, keep_prob: float, lengths: Tensor | None = None) -> Pass:
+    """A pass of our op on whatever backend is chosen."""
     hidden, _ = getattr(ops, op)(
         inputs.x,
         inputs.weights,
         inputs.state,
         static_input=inputs.static,
         lengths=lengths,
-        seed=SEED,
+        seed=inputs.seed,
         options=ops.Options(keep_prob=keep_prob),
     )
     return hidden, torch.autograd.grad(hidden, inputs.trained, inputs.grad_hidden)
 
 
-def eager(op: str, inputs: Inputs, keep_prob: float, step: peers.Step | None = None) -> Pass:
-    hidden, _ = peers.layer(
-        peers.CELLS[op],
-        inputs.x,
-        inputs.static,
-        inputs.weights,
-        inputs.state,
-        keep_prob,
-        step,
-    )
-    return hidden, torch.autograd.grad(hidden, inputs.trained, inputs.grad_hidden)
+def check_inputs(op: str, sizes: Sizes, like: Inputs | None = None) -> Inputs:
+    """Inputs of the same layer for a check: a short sequence, on the device and dtype of `like`."""
+    placement = () if like is None else (like.device, like.x.dtype)
+    return make_inputs(op, sizes._replace(T=min(sizes.T, CHECKED_STEPS)), *placement)
 
 
-def compiled_step(op: str) -> peers.Step:
-    """The step of an eager cell under torch.compile."""
-    step: peers.Step = torch.compile(peers.CELLS[op].step, dynamic=False)
-    return step
+def check_ours(op: str, sizes: Sizes, like: Inputs | None = None) -> None:
+    """Refuse to go on where ours is not what the reference computes, dropout and lengths included.
 
-
-class TorchLSTM:
-    """`torch.nn.LSTM` with our weights: no recurrent dropout, and z concatenated to x."""
-
-    def __init__(self, inputs: Inputs) -> None:
-        w_hh = inputs.weights.w_hh
-        self.inputs = inputs
-        self.module = torch.nn.LSTM(len(inputs.weights.w_xh), len(w_hh))
-        peers.fill_torch_lstm(self.module, inputs.weights)
-
-    def run(self) -> Pass:
-        """Gradients as torch lays them out."""
-        static, state = self.inputs.static, self.inputs.state
-        x = torch.cat([self.inputs.x, static.expand(len(self.inputs.x), -1, -1)], dim=-1)
-        hidden, _ = self.module(x, tuple(part[None] for part in state))
-        trained = (static, *self.module.parameters(), *state)
-        return hidden, torch.autograd.grad(hidden, trained, self.inputs.grad_hidden)
-
-    def run_as_ours(self) -> Pass:
-        """Gradients in the order and layout of ours; torch's second bias has no counterpart."""
-        hidden, (static, w_ih, w_hh, bias_ih, _, *state) = self.run()
-        weights = (peers.torch_gates(w_ih.T), peers.torch_gates(w_hh.T), peers.torch_gates(bias_ih))
-        return hidden, (static, *weights, *state)
-
-
-def check_layer(op: str, name: str, sizes: Sizes, run: Callable[[str, Inputs], Pass]) -> None:
-    """Compare a peer's pass with ours on a short sequence of the same layer, without dropout."""
-    inputs = make_inputs(op, sizes._replace(T=min(sizes.T, 20)))
-    agreement.check(f"{name} of {op} at N={sizes.N}", ours(op, inputs, 1.0), run(op, inputs))
+    Raises:
+        DisagreementError: it says what differs and by how much.
+    """
+    inputs = check_inputs(op, sizes, like)
+    T, B = inputs.x.shape[:2]
+    lengths = (torch.arange(B, device=inputs.device) % T) + 1
+    found = ours(op, inputs, KEEP_PROB, lengths)
+    with srf.backend("reference"):
+        expected = ours(op, inputs, KEEP_PROB, lengths)
+    name = f"our {op} at N={sizes.N}"
+    agreement.check(name, expected, found, agreement.tolerance(inputs.x), "the reference")

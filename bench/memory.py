@@ -1,8 +1,8 @@
-"""Suite `memory`: how far one forward and backward pass of a layer raises the process's memory.
+"""Suite `memory`: how far a pass of a layer, or a training step, raises the process's memory.
 
-Each sample is a new process, which imports, makes its inputs and warms up with two steps of time;
-then it takes one pass. What counts is the highest resident memory over that from before the pass
-(Linux). The peer is the eager loop. Sizes as in the suite `ops`.
+Each sample is a new process, which imports, makes its inputs and warms up on a few steps of time;
+then it takes one forward and backward pass. What counts is the highest resident memory over that
+from before the pass (Linux). The peer is the eager loop. Sizes as in `ops` and `train`.
 """
 
 from __future__ import annotations
@@ -10,45 +10,96 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import datasets
 import layers
-from layers import DECODER, make_inputs
-from ops import EAGER, KEEP_PROB
-from timing import record
+import train
+from eager_model import CELLS
+from environment import same_package
+from layers import DECODER, KEEP_PROB, OPS, Sizes, make_inputs
+from peers import torch_eager
+from peers.torch_eager import EAGER
+from plan import Plan, SuiteError
+from records import Record, record
 
-REPEATS = 3
+from sketchrnn_fast.config import ModelConfig
+from sketchrnn_fast.nn import SketchRNN
+
+SUITE = "memory"
 MIB = 2**20
-IMPLEMENTATIONS = {"ours": layers.ours, "eager": layers.eager}
+OURS = "ours"
+WARM_UP_STEPS = 2
+SIZES = {"small": Sizes(T=50, B=32, N=128), "decoder": DECODER}
 
 
-def run(repeats: int = REPEATS) -> list[dict[str, object]]:
+def run(plan: Plan) -> list[Record]:
+    if not Path("/proc/self/clear_refs").exists():
+        raise SuiteError("the peak of memory is read from Linux's /proc, which is not here")
+    sizes = "small" if plan.quick else "decoder"
+    subjects = ["lstm"] if plan.quick else [*OPS, "step-layer_norm"]
+    if plan.full:
+        subjects = [*OPS, *(f"step-{cell}" for cell in CELLS)]
     records = []
-    for op in ("lstm", "layer_norm_lstm", "hyper_lstm"):
-        samples: dict[str, list[float]] = {name: [] for name in IMPLEMENTATIONS}
-        for _ in range(repeats):
-            for name, of_name in samples.items():
-                of_name.append(_in_new_process(op, name))
-        case = f"{op} {DECODER}, peak"
-        records.append(record("memory", case, EAGER, samples["ours"], samples["eager"], unit="mib"))
+    for subject in subjects:
+        samples = {OURS: [], EAGER.name: []}
+        # What a pass allocates hardly varies, and a step in eager PyTorch takes long.
+        for turn in range(2 if plan.full and subject in OPS else 1):
+            for who, of_who in samples.items():
+                plan.show(f"{SUITE}: {subject}, {who}, turn {turn + 1}")
+                of_who.append(in_new_process(subject, who, sizes))
+        case = f"{title(subject, sizes)}, peak"
+        records.append(
+            record(SUITE, case, EAGER.name, samples[OURS], samples[EAGER.name], unit="mib")
+        )
     return records
 
 
-def _in_new_process(op: str, implementation: str) -> float:
-    command = [sys.executable, __file__, op, implementation]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+def title(subject: str, sizes: str) -> str:
+    if subject.startswith("step-"):
+        return f"training step, {subject.removeprefix('step-')}, B=100 of {datasets.name()}"
+    return f"{subject} {SIZES[sizes]}"
 
 
-def rise(op: str, implementation: str) -> float:
+def in_new_process(subject: str, who: str, sizes: str) -> float:
+    command = [sys.executable, __file__, subject, who, sizes]
+    done = subprocess.run(command, capture_output=True, text=True, env=same_package())
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or ["nothing"]
+        raise SuiteError(f"the process of {subject}, {who} ended early; its last word: {last[0]}")
+    return float(done.stdout.split()[-1])
+
+
+def rise(subject: str, who: str, sizes: str) -> float:
     """MiB that a pass adds to this process."""
-    take_pass = IMPLEMENTATIONS[implementation]
-    inputs = make_inputs(op, DECODER)
-    take_pass(op, make_inputs(op, DECODER._replace(T=2)), KEEP_PROB)
+    take_pass = prepare(subject, who, sizes)
     before = resident()
     # Forgets the peak so far; a new process inherits even that of the one that started it.
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    take_pass(op, inputs, KEEP_PROB)
-    return (peak() - before) / MIB
+    take_pass()
+    return max(peak() - before, resource.getpagesize()) / MIB
+
+
+def prepare(subject: str, who: str, sizes: str) -> Callable[[], object]:
+    """The pass, its inputs made and its code warm."""
+    if subject.startswith("step-"):
+        cell = subject.removeprefix("step-")
+        strokes, lengths = datasets.batch_of(datasets.splits(datasets.name()), 100)
+        model = SketchRNN(
+            ModelConfig(enc_model=cell, dec_model=cell, max_seq_len=strokes.shape[1] - 1)
+        )
+        few = strokes[:, : WARM_UP_STEPS + 1], lengths.clamp(max=WARM_UP_STEPS)
+        if who == OURS:
+            train.our_step(model, few, "magenta")()
+            return train.our_step(model, (strokes, lengths), "magenta")
+        train.eager_step(model, few)()
+        return train.eager_step(model, (strokes, lengths))
+    one_pass = layers.ours if who == OURS else torch_eager.run
+    of = SIZES[sizes]
+    inputs = make_inputs(subject, of)
+    one_pass(subject, make_inputs(subject, of._replace(T=WARM_UP_STEPS)), KEEP_PROB)
+    return lambda: one_pass(subject, inputs, KEEP_PROB)
 
 
 def resident() -> int:
@@ -65,4 +116,4 @@ def peak() -> int:
 
 
 if __name__ == "__main__":
-    print(rise(*sys.argv[1:3]))
+    print(rise(*sys.argv[1:4]))

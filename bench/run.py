@@ -1,106 +1,178 @@
 """Benchmarks, side by side with their peers in one run.
 
-    python bench/run.py [SUITE …] [--json FILE] [--magenta PATH --magenta-python PATH]
-                        [--sketches LOG_ROOT]
+    python bench/run.py                     a tour of this machine, about five minutes
+    python bench/run.py SUITE …             these suites in full
+    python bench/run.py --full              every suite that the tour has, in full
+    python bench/run.py --quick             small sizes, under 90 seconds: does everything work
 
-Suites: startup and data, which run by default and take seconds; bidirectional, which takes about a
-minute; ops, sizes, memory, train and sampler, which take minutes each. The table shows medians; a
-ratio above 1 means that ours takes less than the peer, and the two figures behind it are the 20th
-and 80th percentile of the ratio from turn to turn. The floor is the time of the same matrix
-products alone, through torch (in `sampler` that of reading the weights alone), and the share is the
-floor over ours. With a checkout of Magenta and a Python that has TensorFlow, `train` and `sampler`
-run the original too; `sampler` also draws with the model of the training run LOG_ROOT.
+The table shows medians. A ratio above 1 means that ours takes less than the peer, and the two
+figures behind it are the 20th and 80th percentile of the ratio from turn to turn. The floor is the
+time of the least that must be done (the same matrix products alone; in `sample`, reading the
+weights alone), and the share is the floor over ours. A run whose outputs do not first agree with
+the reference, and each peer's with ours, reports nothing.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib
-import json
-import platform
+import importlib.util
+import os
 import sys
+import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NoReturn
 
+import plots
+import results
+import tables
 import torch
+import typer
+from agreement import DisagreementError
+from environment import environment
+from original_process import OriginalError
+from plan import FULL, QUICK, TOUR, Plan, Scale, SuiteError
+from records import Record
 from rich.console import Console
-from rich.table import Table
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from sketchrnn_fast.ops import backends
+from sketchrnn_fast.errors import UserError
 
-QUICK = ("startup", "data")
-SUITES = (*QUICK, "ops", "sizes", "bidirectional", "memory", "train", "sampler")
+# Those of the tour, and those that are run by name alone.
+TOURED = ("startup", "data", "ops", "sample", "train", "memory", "scaling", "quality")
+NAMED = ("bidirectional", "sizes", "static", "gpu")
+SUITES = (*TOURED, *NAMED)
+OUT = Path(__file__).parent / "results" / "last"
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-def main() -> None:
-    arguments = parse()
-    original = {name: getattr(arguments, name) for name in ("magenta", "magenta_python")}
-    options = {"train": original, "sampler": {**original, "sketches": arguments.sketches}}
-    records: list[dict[str, Any]] = []
-    for suite in arguments.suites:
-        records += importlib.import_module(suite).run(**options.get(suite, {}))
+@app.command(help="\n\n".join(__doc__.split("\n\n")))
+def main(
+    suites: Annotated[
+        list[str] | None, typer.Argument(metavar="[SUITE]…", help=", ".join(SUITES))
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="small sizes, two turns each")] = False,
+    full: Annotated[bool, typer.Option("--full", help="all peers and turns")] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="write the records to this file too")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="where records, samples and plots go; replaced")] = OUT,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="of PyTorch and of ours; PyTorch's own choice if not")
+    ] = None,
+    magenta: Annotated[
+        Path | None, typer.Option(help="a checkout of Magenta, for train and sample")
+    ] = None,
+    magenta_python: Annotated[
+        Path | None, typer.Option(help="a Python that has TensorFlow 2, for --magenta")
+    ] = None,
+    sketches: Annotated[
+        Path | None, typer.Option(help="a training run's log root, for sample to draw with")
+    ] = None,
+) -> None:
+    chosen = checked(suites, quick, full, magenta, magenta_python)
+    check_writable(out, json_file)
+    if quick or threads is not None:
+        # Sizes are tiny in a quick run, and on a busy machine threads wait for each other.
+        torch.set_num_threads(threads or 1)
+    scale = QUICK if quick else FULL if full or suites else TOUR
+    about = environment()
     console = Console(width=None if sys.stdout.isatty() else 150)
-    console.print(machine())
-    console.print(table(records))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+    console.print(tables.machine(about), highlight=False)
+    records, failures = measured(chosen, scale, magenta, magenta_python, sketches)
+    if not records:
+        refuse("; ".join(failures), status=1)
+    records = [{**record, "environment": about} for record in records]
+    console.print(*tables.tables(records))
+    plots.remove(results.read_if_any(out), out)
+    written = results.write(records, out) + plots.draw(records, out)
+    if json_file is not None:
+        written.append(results.write_json(records, json_file))
+    console.print(f"written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)
+    if failures:
+        refuse("; ".join(failures), status=1)
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    accepted = ", ".join(SUITES)
-    parser.add_argument("suites", nargs="*", default=QUICK, metavar="SUITE", help=accepted)
-    parser.add_argument("--json", type=Path, help="write every sample to this file")
-    parser.add_argument("--magenta", type=Path, help="a checkout of Magenta, for train and sampler")
-    parser.add_argument("--magenta-python", type=Path, help="a Python that has TensorFlow 2")
-    parser.add_argument("--sketches", type=Path, help="a training run's log root, for sampler")
-    arguments = parser.parse_args()
-    unknown = set(arguments.suites) - set(SUITES)
+def checked(
+    suites: list[str] | None,
+    quick: bool,
+    full: bool,
+    magenta: Path | None,
+    magenta_python: Path | None,
+) -> list[str]:
+    """The suites to run, in the order given, each once; ends the program where words do not fit."""
+    unknown = [name for name in suites or () if name not in SUITES]
     if unknown:
-        parser.error(f"there is no suite {', '.join(sorted(unknown))}; there are {accepted}")
-    if (arguments.magenta is None) != (arguments.magenta_python is None):
-        parser.error("--magenta and --magenta-python go together")
-    return arguments
+        refuse(f"there is no suite {', '.join(unknown)}; there are {', '.join(SUITES)}")
+    if quick and full:
+        refuse("--quick and --full exclude each other")
+    if (magenta is None) != (magenta_python is None):
+        refuse("--magenta and --magenta-python go together")
+    for path in (magenta, magenta_python):
+        if path is not None and not path.exists():
+            refuse(f"{path} does not exist")
+    return list(dict.fromkeys(suites or TOURED))
 
 
-def machine() -> str:
-    """What the figures were taken on."""
-    backend = backends.select("layer_norm_lstm", torch.device("cpu"))
-    threads = torch.get_num_threads()
-    return f"{cpu()}, {threads} threads, PyTorch {torch.__version__}, backend {backend}"
+def check_writable(out: Path, json_file: Path | None) -> None:
+    """End the program before anything is measured where the results could not be written."""
+    if json_file is not None and json_file.is_dir():
+        refuse(f"--json is {json_file}, which is a folder; it takes a file")
+    for folder in (out, *([json_file.parent] if json_file else [])):
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not there.is_dir():
+            refuse(f"{folder} cannot be made: {there} is a file")
+        if not os.access(there, os.W_OK):
+            refuse(f"{there} cannot be written to")
 
 
-def cpu() -> str:
-    """The CPU's model, where the system tells it."""
-    listing = Path("/proc/cpuinfo")
-    lines = listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+def measured(
+    suites: list[str],
+    scale: Scale,
+    magenta: Path | None,
+    magenta_python: Path | None,
+    sketches: Path | None,
+) -> tuple[list[Record], list[str]]:
+    """The records of all suites, and of those that cannot run here why.
+
+    Ends the program where something does not agree: then no figure of the run is worth anything.
+    """
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    records: list[Record] = []
+    failures: list[str] = []
+    console = Console(stderr=True)
+    hidden = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as display:
+        overall = display.add_task("", total=len(suites))
+        plan = Plan(scale, torch.device("cpu"), magenta, magenta_python, sketches, console, display)
+        for name in suites:
+            display.update(overall, description=f"[bold]{name}")
+            start = time.perf_counter()
+            try:
+                records += suite(name).run(plan)
+            except DisagreementError as error:
+                display.stop()
+                refuse(f"{name}: {error}", status=1)
+            except (SuiteError, OriginalError, UserError) as error:
+                failures.append(f"{name}: {error}")
+            else:
+                plan.say(f"{name}: {time.perf_counter() - start:.0f} s")
+            display.advance(overall)
+    return records, failures
 
 
-def table(records: list[dict[str, Any]]) -> Table:
-    result = Table("suite", "case", "ours", "peer", "peer's", "ratio", "floor", "share")
-    for column in result.columns:
-        column.no_wrap = column.header not in ("case", "peer")
-    for one in records:
-        unit = one["unit"]
-        has_floor = one["floor_s"] is not None
-        result.add_row(
-            one["suite"],
-            one["case"],
-            amount(one[f"ours_{unit}"], unit),
-            one["peer"],
-            amount(one[f"peer_{unit}"], unit),
-            f"{one['ratio']:.2f} ({one['ratio_p20']:.2f}–{one['ratio_p80']:.2f})",
-            amount(one["floor_s"], "s") if has_floor else "",
-            f"{one['floor_share']:.0%}" if has_floor else "",
-        )
-    return result
+def suite(name: str) -> Any:
+    """The module of a suite; it has `run(plan)`."""
+    if importlib.util.find_spec(name) is None:
+        raise SuiteError(f"this checkout has no bench/{name}.py")
+    return importlib.import_module(name)
 
 
-def amount(value: float, unit: str) -> str:
-    return f"{value:.4f} s" if unit == "s" else f"{value:.0f} MiB"
+def refuse(why: str, status: int = 2) -> NoReturn:
+    """End with one sentence on standard error."""
+    print(f"bench/run.py: {why}", file=sys.stderr)
+    raise SystemExit(status)
 
 
 if __name__ == "__main__":
-    main()
+    app()

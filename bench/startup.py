@@ -8,28 +8,33 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from timing import interleaved, record
+from environment import same_package
+from plan import Plan
+from records import Record, record
 
-REPEATS = 9
+SUITE = "startup"
+USE = "import sketchrnn_fast; sketchrnn_fast.SketchRNN; sketchrnn_fast.nn.LayerNormLSTM"
+CASES = (("package", "torch"), ("package and model", "torch"), ("help", "typer"))
 
 
 def python(*arguments: str) -> None:
-    subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+    """A new Python with this process's package."""
+    command = [sys.executable, *arguments]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=same_package())
 
 
-def run() -> list[dict[str, object]]:
-    use = "import sketchrnn_fast; sketchrnn_fast.SketchRNN; sketchrnn_fast.nn.LayerNormLSTM"
-    seconds = interleaved(
-        {
-            "package": lambda: python("-c", "import sketchrnn_fast"),
-            "package and model": lambda: python("-c", use),
-            "torch": lambda: python("-c", "import torch"),
-            "help": lambda: python("-m", "sketchrnn_fast", "--help"),
-            "typer": lambda: python("-c", "import typer"),
-        },
-        REPEATS,
-    )
+def run(plan: Plan) -> list[Record]:
+    cases = {
+        "package": lambda: python("-c", "import sketchrnn_fast"),
+        "torch": lambda: python("-c", "import torch"),
+        "help": lambda: python("-m", "sketchrnn_fast", "--help"),
+        "typer": lambda: python("-c", "import typer"),
+    }
+    if not plan.quick:
+        cases["package and model"] = lambda: python("-c", USE)
+    seconds = plan.measure(f"{SUITE}: new processes", cases)
     return [
-        record("startup", case, f"import {peer}", seconds[case], seconds[peer])
-        for case, peer in (("package", "torch"), ("package and model", "torch"), ("help", "typer"))
+        record(SUITE, case, f"import {peer}", seconds[case], seconds[peer])
+        for case, peer in CASES
+        if case in seconds
     ]

@@ -1,77 +1,86 @@
-"""Timing of cases side by side: all repeated in turn in one process, so that a noisy machine
-treats them alike; what is reported are medians and ratios of medians."""
+"""Timing of cases side by side: all in turn in one process, so that a noisy machine treats them
+alike. A ratio is taken within a turn, from two times that stand next to each other."""
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
 
 PAUSE_S = 0.05
+
+Clock = Callable[[Callable[[], object]], float]  # runs something once, gives its seconds
+
+
+class Effort(NamedTuple):
+    """How often the cases take turns: at least `least` times and at most `most` times, and between
+    the two until `seconds` have gone by."""
+
+    least: int
+    most: int
+    seconds: float
 
 
 def interleaved(
     cases: Mapping[str, Callable[[], object]],
-    repeats: int,
+    effort: Effort,
+    *,
+    clock: Clock,
     warm_up: int = 1,
     rehearse: bool = False,
+    turn: Callable[[float], None] = lambda share: None,
 ) -> dict[str, list[float]]:
-    """Seconds of each repeat of each case, the cases taking turns.
+    """Seconds of each turn of each case, the cases taking turns.
 
     Args:
         warm_up: how often each case runs before the first turn.
         rehearse: each turn of a case begins with a pause and a run that is not timed, so that cases
             of milliseconds find neither threads of the case before still spinning nor its data in
             the caches.
+        turn: told after each turn which share of the work is done.
     """
     for _ in range(warm_up):
         for run in cases.values():
             run()
     seconds: dict[str, list[float]] = {name: [] for name in cases}
-    for _ in range(repeats):
+    start, turns = time.perf_counter(), 0
+    while True:
         for name, run in cases.items():
             if rehearse:
                 time.sleep(PAUSE_S)
                 run()
-            start = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - start)
-    return seconds
+            seconds[name].append(clock(run))
+        turns += 1
+        gone = time.perf_counter() - start
+        if turns >= effort.most or (turns >= effort.least and gone >= effort.seconds):
+            return seconds
+        by_turns = turns / effort.most
+        by_time = gone / effort.seconds if effort.seconds else 0.0
+        turn(min(turns / effort.least, max(by_turns, by_time)))
 
 
-def record(
-    suite: str,
-    case: str,
-    peer: str,
-    ours: list[float],
-    peers: list[float],
-    floor: list[float] | None = None,
-    unit: str = "s",
-) -> dict[str, object]:
-    """One line of the results: ours beside a peer, with every sample.
+def clock_of(device: torch.device) -> Clock:
+    """What takes the time of work on that device."""
+    return event_seconds if device.type == "cuda" else wall_seconds
 
-    Args:
-        ours, peers: samples of equal number, the n-th of both taken next to each other.
-        floor: samples of the matrix products alone (`floor`), taken in the same turns.
-        unit: of the samples, and the ending of the names `ours_s` and `peer_s`.
+
+def wall_seconds(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def event_seconds(run: Callable[[], object]) -> float:
+    """The GPU's own time from before the run's first kernel to after its last.
+
+    Where the host is slower than the GPU, the GPU's waiting counts: it is a part of the run.
     """
-    ours_median, peer_median = statistics.median(ours), statistics.median(peers)
-    ratios = [peer / mine for mine, peer in zip(ours, peers, strict=True)]
-    p20, _, _, p80 = statistics.quantiles(ratios, n=5, method="inclusive")
-    floor_s = None if floor is None else statistics.median(floor)
-    return {
-        "suite": suite,
-        "case": case,
-        "peer": peer,
-        "unit": unit,
-        f"ours_{unit}": ours_median,
-        f"peer_{unit}": peer_median,
-        "ratio": peer_median / ours_median,
-        "ratio_p20": p20,
-        "ratio_p80": p80,
-        "floor_s": floor_s,
-        "floor_share": None if floor_s is None else floor_s / ours_median,
-        "ours_samples": ours,
-        "peer_samples": peers,
-        "floor_samples": floor,
-    }
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    begin.record()
+    run()
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end) / 1000.0

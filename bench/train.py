@@ -9,8 +9,9 @@ A step is the loss of a batch that is at hand, its gradients, their clipping, an
   given: in a process of its own, taking turns with the others. It has weights of its own; that we
   compute what it computes is the claim of tests/test_golden.py.
 
-Without aaron_sheep random drawings of the same lengths stand in. An eager step that does not agree
-with ours, dropout off, ends the run.
+Then the parts of our step, with the making of its batch (`train_parts`). All of it on each dataset
+that is here; without any, random drawings as long as aaron_sheep's stand in. Our loss and gradients
+are held against the reference, and the eager step's against ours, dropout off.
 """
 
 from __future__ import annotations
@@ -23,29 +24,37 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import agreement
+import datasets
 import numpy as np
 import original_process
-import sheep
 import torch
+import train_parts
 from eager_model import CELLS, EagerSketchRNN
-from ops import EAGER
-from timing import interleaved, record
+from layers import Pass
+from peers.torch_eager import EAGER
+from plan import Plan
+from records import Record, record
 from torch import Tensor
 
+import sketchrnn_fast as srf
 from sketchrnn_fast.config import OBJECTIVES, ModelConfig, TrainConfig
 from sketchrnn_fast.nn import SketchRNN
 from sketchrnn_fast.training import Optimiser
 
-REPEATS = 5
-MODEL, TRAINING = ModelConfig(), TrainConfig()
+SUITE = "train"
+TRAINING = TrainConfig()
 KL_WEIGHT = TRAINING.kl_weight_start
-CHECKED_POINTS = 20
+CHECKED_POINTS, QUICK_POINTS = 20, 30
+QUICK_MODEL = ModelConfig(
+    enc_rnn_size=8, dec_rnn_size=16, z_size=4, num_mixture=3, hyper_num_units=8,
+    hyper_embedding_size=4,
+)  # fmt: skip
 ORIGINAL = "the original under TensorFlow"
 # Our objective, the case that it stands beside, and what that is called.
 COMPARISONS = (
-    ("magenta", EAGER, EAGER),
+    ("magenta", EAGER.name, EAGER.name),
     ("magenta", ORIGINAL, ORIGINAL),
-    ("masked", EAGER, f"{EAGER}, every row"),
+    ("masked", EAGER.name, f"{EAGER.name}, every row"),
     ("masked", "magenta", "ours, objective magenta"),
 )
 
@@ -53,51 +62,57 @@ Batch = tuple[Tensor, Tensor]  # strokes and lengths
 Step = Callable[[], object]
 
 
-def run(
-    magenta: Path | None = None,
-    magenta_python: Path | None = None,
-    sizes: ModelConfig = MODEL,
-    batch_size: int = TRAINING.batch_size,
-    repeats: int = REPEATS,
-) -> list[dict[str, object]]:
+def run(plan: Plan) -> list[Record]:
     torch.manual_seed(0)
-    batch = sheep.batch(batch_size)
+    size = 4 if plan.quick else TRAINING.batch_size
     records = []
-    for cell in CELLS:
-        config = dataclasses.replace(
-            sizes, enc_model=cell, dec_model=cell, max_seq_len=batch[0].shape[1] - 1
-        )
-        with contextlib.ExitStack() as stack:
-            original = None
-            if magenta is not None and magenta_python is not None:
-                original = stack.enter_context(
-                    original_step(magenta, magenta_python, config, batch)
-                )
-            records += step_records(config, batch, original, repeats)
+    names = datasets.names() if plan.full else datasets.names()[:1]
+    for number, name in enumerate(names):
+        splits = datasets.splits(name, QUICK_POINTS if plan.quick else None)
+        batch = datasets.batch_of(splits, size)
+        for cell in CELLS:
+            config = dataclasses.replace(
+                QUICK_MODEL if plan.quick else ModelConfig(),
+                enc_model=cell,
+                dec_model=cell,
+                max_seq_len=splits.max_seq_len,
+            )
+            with contextlib.ExitStack() as stack:
+                original = None
+                # A process of the original takes many seconds to start: on the first dataset alone.
+                if plan.magenta is not None and plan.magenta_python is not None and number == 0:
+                    original = stack.enter_context(
+                        original_step(plan.magenta, plan.magenta_python, config, batch)
+                    )
+                records += step_records(plan, config, name, batch, original)
+            if number == 0:
+                records += train_parts.records(plan, config, name, splits, size)
     return records
 
 
 def step_records(
-    config: ModelConfig, batch: Batch, original: Step | None, repeats: int
-) -> list[dict[str, object]]:
+    plan: Plan, config: ModelConfig, name: str, batch: Batch, original: Step | None
+) -> list[Record]:
     """One cell's step for both objectives, beside its peers."""
     model = SketchRNN(config)
-    check_eager(model, batch)
+    check(model, batch)
     cases = {
         objective: our_step(copy.deepcopy(model), batch, objective) for objective in OBJECTIVES
     }
-    cases[EAGER] = eager_step(copy.deepcopy(model), batch)
+    cases[EAGER.name] = eager_step(copy.deepcopy(model), batch)
     if original is not None:
         cases[ORIGINAL] = original
-    seconds = interleaved(cases, repeats)
+    seconds = plan.measure(f"{SUITE}: {config.dec_model} on {name}", cases)
 
+    count = len(batch[1])
     return [
         record(
-            "train",
-            f"{config.dec_model}, {objective}, B={len(batch[1])} of {sheep.name()}",
+            SUITE,
+            f"{config.dec_model}, {objective}, B={count} of {name}",
             peer_name,
             seconds[objective],
             seconds[peer],
+            work=(count, "sketches"),
         )
         for objective, peer, peer_name in COMPARISONS
         if peer in seconds
@@ -121,7 +136,7 @@ def eager_step(model: SketchRNN, batch: Batch) -> Step:
     adam = torch.optim.Adam(parameters, lr=TRAINING.learning_rate, fused=True)
 
     def step() -> None:
-        noise = torch.randn(len(lengths), config.z_size)
+        noise = torch.randn(len(lengths), config.z_size, device=strokes.device)
         eager.loss(strokes, lengths, KL_WEIGHT, noise, config.recurrent_dropout_prob).backward()
         torch.nn.utils.clip_grad_value_(parameters, TRAINING.grad_clip)
         adam.step()
@@ -130,8 +145,8 @@ def eager_step(model: SketchRNN, batch: Batch) -> Step:
     return step
 
 
-def check_eager(model: SketchRNN, batch: Batch) -> None:
-    """Compare loss and gradients without dropout, at weights of which none is idle.
+def check(model: SketchRNN, batch: Batch) -> None:
+    """Compare losses and gradients without dropout, at weights of which none is idle.
 
     On the first points only: over whole drawings an untrained model with layer norm amplifies the
     rounding of float32, which differs with the order of a sum, beyond any tolerance.
@@ -142,15 +157,24 @@ def check_eager(model: SketchRNN, batch: Batch) -> None:
             parameter += 0.02 * torch.randn_like(parameter)
     parameters = tuple(model.parameters())
     strokes = batch[0][:, : CHECKED_POINTS + 1]
-    lengths = torch.arange(len(strokes)) % CHECKED_POINTS + 1
-    noise = torch.randn(len(strokes), model.config.z_size)
-    ours = model.loss(strokes, lengths, KL_WEIGHT, noise=noise).total
+    lengths = torch.arange(len(strokes)) % min(CHECKED_POINTS, strokes.shape[1] - 1) + 1
+    lengths = lengths.to(strokes.device)
+    noise = torch.randn(len(strokes), model.config.z_size).to(strokes.device)
+
+    def ours(objective: str) -> Pass:
+        loss = model.loss(strokes, lengths, KL_WEIGHT, objective, noise=noise).total
+        return loss, torch.autograd.grad(loss, parameters)
+
+    cell, most = model.config.dec_model, agreement.tolerance(strokes)
+    for objective in OBJECTIVES:
+        found = ours(objective)
+        with srf.backend("reference"):
+            expected = ours(objective)
+        name = f"our {cell} step, objective {objective}"
+        agreement.check(name, expected, found, most, "the reference")
     eager = EagerSketchRNN(model).loss(strokes, lengths, KL_WEIGHT, noise, keep_prob=1.0)
-    agreement.check(
-        f"{EAGER} of a {model.config.dec_model} step",
-        (ours, torch.autograd.grad(ours, parameters)),
-        (eager, torch.autograd.grad(eager, parameters)),
-    )
+    gradients = torch.autograd.grad(eager, parameters)
+    agreement.check(f"{EAGER.name} of a {cell} step", ours("magenta"), (eager, gradients), most)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from sketchrnn_fast.errors import UserError
 
 CELLS = ("lstm", "layer_norm", "hyper")
 OBJECTIVES = ("magenta", "masked")
+ON_NAN = ("stop", "skip")
 MOST_SIZE = 2**20  # of units, Gaussians, and points in a sketch
 
 # Known to the original, decided here by the command that runs: accepted and left aside.
@@ -59,6 +60,13 @@ class ModelConfig:
     max_seq_len: int = _field(250, "most points in a sketch; taken from the data when training")
     hyper_num_units: int = _field(256, "units of the HyperLSTM's inner cell (fixed in Magenta)")
     hyper_embedding_size: int = _field(32, "embedding of the HyperLSTM (fixed in Magenta)")
+    num_classes: int = _field(
+        0, "classes that the decoder is told, one a file of data_set; 0: it is told none (ours)"
+    )
+    label_embedding_size: int = _field(32, "embedding of a class, beside z (ours)")
+    class_names: tuple[str, ...] = _field(
+        (), "names of the classes; taken from the data when training (ours)"
+    )
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -72,11 +80,24 @@ class ModelConfig:
             "max_seq_len",
             "hyper_num_units",
             "hyper_embedding_size",
+            "label_embedding_size",
         ):
             _check_at_least(self, name, 1)
             _check_interval(self, name, 1, MOST_SIZE)
         for name in ("recurrent_dropout_prob", "input_dropout_prob", "output_dropout_prob"):
             _check_keep_probability(self, name)
+        _check_interval(self, "num_classes", 0, MOST_SIZE)
+        if self.class_names and len(set(self.class_names)) != self.num_classes:
+            raise ConfigError(
+                f"class_names has {len(set(self.class_names))} different names, and num_classes is "
+                f"{self.num_classes}; each class has a name of its own"
+            )
+
+    @property
+    def condition_size(self) -> int:
+        """Width of what the decoder is told of a sketch: z, and the embedding of its class."""
+        z_size = self.z_size if self.conditional else 0
+        return z_size + (self.label_embedding_size if self.num_classes else 0)
 
     @classmethod
     def from_hparams(cls, text: str) -> ModelConfig:
@@ -108,19 +129,33 @@ class TrainConfig:
     kl_tolerance: float = _field(0.2, "floor of the KL term")
     random_scale_factor: float = _field(0.15, "augmentation: each axis scaled by 1 ± this")
     augment_stroke_prob: float = _field(0.10, "augmentation: probability of dropping a point")
+    micro_batch_size: int = _field(
+        0, "sketches of a batch that are in memory at once; 0: as many as there are (ours)"
+    )
     objective: str = _field(
         "magenta",
         "magenta: the pen loss counts padding, as the original; masked: real rows only (ours)",
     )
     seed: int = _field(0, "governs every random draw of the run (ours; Magenta has none)")
+    log_every: int = _field(20, "steps between records of training (fixed in Magenta)")
+    keep: int = _field(0, "newest checkpoints to keep besides the best and the last (ours)")
+    patience: int = _field(
+        0, "stop after this many evaluations without a better one; 0 never stops (ours)"
+    )
+    on_nan: str = _field(
+        "stop", "a loss or gradient that is not finite: stop, or skip the batch's update (ours)"
+    )
 
     def __post_init__(self) -> None:
         _check_types(self)
         _check_choice(self, "objective", OBJECTIVES)
+        _check_choice(self, "on_nan", ON_NAN)
         if not self.data_set or not all(self.data_set):
             raise ConfigError("data_set is empty; it takes one or more names of datasets")
-        for name in ("num_steps", "save_every", "batch_size"):
+        for name in ("num_steps", "save_every", "batch_size", "log_every"):
             _check_at_least(self, name, 1)
+        for name in ("micro_batch_size", "keep", "patience"):
+            _check_at_least(self, name, 0)
         for name in ("learning_rate", "grad_clip"):
             _check_positive(self, name)
         for name in ("min_learning_rate", "kl_weight", "kl_weight_start", "kl_tolerance"):

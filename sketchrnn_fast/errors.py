@@ -4,4 +4,12 @@ from __future__ import annotations
 
 
 class UserError(ValueError):
-    """What was found, where, and what is accepted; the command line prints it and ends with 2."""
+    """What was found, where, and what is accepted; the command line prints it.
+
+    Attributes:
+        exit_code: what the command line ends with.
+        is_told: another process of the same run tells it, so that this one need not.
+    """
+
+    exit_code = 2
+    is_told = False

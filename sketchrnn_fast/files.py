@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
         with path.open("wb") as stream:
             stream.write(content)
         return
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    temporary = _temporary(path)
     try:
         with temporary.open("xb") as stream:
             stream.write(content)
@@ -33,6 +34,74 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def sweep(folder: Path) -> None:
+    """Remove what kills left of files that were being written atomically in a folder.
+
+    Only where nobody else writes. A folder that is not there is left so.
+    """
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if _TEMPORARY.fullmatch(path.name) and path.is_file():
+                path.unlink()
+
+
+def check_takes_files(folder: Path) -> None:
+    """Find out, before any work, whether new files can be written in a folder.
+
+    Raises:
+        OSError: they cannot; nothing is left behind.
+    """
+    probe = _temporary(folder / "probe")
+    probe.touch(exist_ok=False)
+    probe.unlink()
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")
+
+
+class WholeAppends:
+    """Appends to a file, each piece whole or not at all, opened by the first one.
+
+    A kill can cut only the last piece short; an error takes what it wrote of it back.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def write(self, piece: bytes) -> None:
+        """Append a piece; another process sees it when this returns.
+
+        Raises:
+            OSError: it cannot be written; what was there before is as it was.
+        """
+        if self._descriptor is None:
+            self._descriptor = os.open(
+                self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
+            )
+        length = os.fstat(self._descriptor).st_size
+        try:
+            while piece:
+                piece = piece[os.write(self._descriptor, piece) :]
+        except OSError as error:
+            os.ftruncate(self._descriptor, length)
+            raise OSError(error.errno, error.strerror, str(self._path)) from None
+
+    def sync(self) -> None:
+        """Have the disk hold what was written."""
+        if self._descriptor is not None:
+            os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 def check_can_write(path: Path) -> None:

@@ -53,7 +53,11 @@ ORIGINAL_DEFAULTS = {
     "augment_stroke_prob": 0.10,
     "conditional": True,
 }
-OURS = {"data_set", "hyper_num_units", "hyper_embedding_size", "objective", "seed"}
+OURS = {
+    *("data_set", "hyper_num_units", "hyper_embedding_size", "objective", "seed"),
+    *("num_classes", "label_embedding_size", "class_names", "micro_batch_size"),
+    *("log_every", "keep", "patience", "on_nan"),
+}
 
 
 def test_every_hyper_parameter_of_the_original_has_its_name_type_and_default() -> None:

@@ -10,6 +10,7 @@ import sys
 
 import typer
 
+from sketchrnn_fast.cli import data
 from sketchrnn_fast.cli.complete import complete
 from sketchrnn_fast.cli.evaluate import evaluate
 from sketchrnn_fast.cli.info import info
@@ -46,16 +47,21 @@ app = typer.Typer(
 )
 for command in (train, evaluate, sample, reconstruct, interpolate, complete, sweep, info):
     app.command()(command)
+app.add_typer(data.app)
 
 
 def main() -> None:
-    """Run the command line; bad input, or too little memory, ends it with one sentence and 2."""
+    """Run the command line; bad input, or too little memory, ends it with one sentence.
+
+    The exit code is 2, or what the error says (docs/training.md has the table of `train`).
+    """
     sys.argv = [_ABSL_BOOLEAN.sub(_plain_flag, argument) for argument in sys.argv]
     try:
         app()
     except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        if not (isinstance(error, UserError) and error.is_told):
+            print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code if isinstance(error, UserError) else 2)
     except MemoryError as error:
         print(f"error: {str(error) or 'there is not enough memory'}", file=sys.stderr)
         sys.exit(2)

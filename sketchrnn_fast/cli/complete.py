@@ -65,6 +65,11 @@ def complete(
             return points
         return length if data.sketches is not None else length // 2
 
-    prefixes = [sketch[: kept(len(sketch))] for sketch in given for _ in range(repeats)]
-    sketches = generation.complete(loaded.network, prefixes, z=z, **drawing.arguments())
+    prefixes = [sketch[: kept(len(sketch))] for sketch in given.sketches for _ in range(repeats)]
+    labels: list[int] | str | None = drawing.label
+    if labels is None and given.labels is not None:
+        labels = [label for label in given.labels for _ in range(repeats)]
+    sketches = generation.complete(
+        loaded.network, prefixes, z=z, labels=labels, **drawing.arguments()
+    )
     write_drawings(sketches, paths, columns=output.columns or repeats)

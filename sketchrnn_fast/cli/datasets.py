@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import typer
@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 
 from sketchrnn_fast.cli.models import Loaded
 from sketchrnn_fast.cli.options import DataOptions, parse_list
-from sketchrnn_fast.data import SPLITS, DatasetError, SketchDataset, load, read_sketches
+from sketchrnn_fast.data import (
+    SPLITS,
+    Dataset,
+    DatasetError,
+    labels_of,
+    load,
+    read_sketches,
+)
 from sketchrnn_fast.errors import UserError
 from sketchrnn_fast.nn import SketchRNN
 from sketchrnn_fast.philox import choose
@@ -20,13 +27,23 @@ from sketchrnn_fast.philox import choose
 
 def load_split(
     model: SketchRNN, names: Sequence[str], data_dir: Path | None, split: str
-) -> SketchDataset:
-    """One split in the model's units, without the sketches that are too long for it."""
+) -> Dataset:
+    """One split in the model's units, without the sketches that are too long for it.
+
+    Of a model with classes, each dataset is the class of its name.
+    """
     if split not in SPLITS:
         raise UserError(f"split is {split!r}; it takes {', '.join(SPLITS)}")
     limit = model.config.max_seq_len
-    splits = load(names, data_dir, limit, scale_factor=float(model.scale_factor))
-    dataset: SketchDataset = getattr(splits, split)
+    classes = model.config.class_names
+    splits = load(
+        names,
+        data_dir,
+        limit,
+        scale_factor=float(model.scale_factor),
+        labels=labels_of(names, classes) if classes else None,
+    )
+    dataset: Dataset = getattr(splits, split)
     if dataset.left_out:
         typer.echo(
             f"left out: {dataset.left_out} sketches of more than {limit} points, the model's limit"
@@ -34,10 +51,19 @@ def load_split(
     return dataset
 
 
-def given_sketches(
-    model: Loaded, options: DataOptions, count: int | None, seed: int
-) -> list[NDArray[Any]]:
+class Given(NamedTuple):
     """The sketches that a command is given, stroke-3 in data units.
+
+    Attributes:
+        labels: their classes, for a model with classes; None where that is not known.
+    """
+
+    sketches: list[NDArray[Any]]
+    labels: list[int] | None
+
+
+def given_sketches(model: Loaded, options: DataOptions, count: int | None, seed: int) -> Given:
+    """The sketches that a command is given.
 
     Args:
         count: how many: random ones of a split, by the seed, or the first of a file; as many as
@@ -54,13 +80,16 @@ def given_sketches(
                 raise UserError(f"sketches and {name} are both given; a file has no {name}")
         drawn, name = read_sketches(options.sketches), str(options.sketches)
         chosen = range(len(drawn) if count is None else count)
-        return [drawn[index] for index in _checked(options, chosen, len(drawn), name)]
+        indices = _checked(options, chosen, len(drawn), name)
+        return Given([drawn[index] for index in indices], None)
     split = "test" if options.split is None else options.split
     dataset = load_split(model.network, _names(model, options), options.data_dir, split)
     total, wanted = len(dataset), count or 0
     chosen = choose(seed, total, wanted).tolist() if wanted <= total else range(wanted)
     scale = np.array([float(model.network.scale_factor)] * 2 + [1.0], np.float32)
-    return [dataset[index] * scale for index in _checked(options, chosen, total, dataset.name)]
+    indices = _checked(options, chosen, total, dataset.name)
+    labels = dataset.labels(indices).tolist() if model.network.config.num_classes else None
+    return Given([dataset[index] * scale for index in indices], labels)
 
 
 def _checked(options: DataOptions, chosen: Sequence[int], total: int, name: str) -> Sequence[int]:

@@ -53,14 +53,17 @@ def interpolate(
     if z == "prior":
         data.check_unused()
     loaded = load_model(model, drawing.device, needs_encoder=True)
+    label: int | str | None = drawing.label
     if z == "prior":
         ends = generation.prior(loaded.network, count or 2, drawing.seed)
     else:
         given = given_sketches(loaded, data, data.count_or(count, 2), drawing.seed)
-        if len(given) < 2:
-            raise UserError(f"there is {len(given)} sketch; a path takes at least two")
-        ends = generation.encode(loaded.network, given)
+        if len(given.sketches) < 2:
+            raise UserError(f"there is {len(given.sketches)} sketch; a path takes at least two")
+        ends = generation.encode(loaded.network, given.sketches)
+        if label is None and len(set(given.labels or ())) == 1:
+            label = (given.labels or [0])[0]
     sketches = generation.interpolate(
-        loaded.network, ends, steps, method=method, **drawing.arguments()
+        loaded.network, ends, steps, method=method, label=label, **drawing.arguments()
     )
     write_drawings(sketches, paths, columns=output.columns or steps)

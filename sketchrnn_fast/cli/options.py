@@ -33,6 +33,14 @@ class SamplerOptions:
         str, typer.Option(help="Of the decoder's matrices: float32, or bfloat16 for speed.")
     ] = "float32"
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto"
+    label: Annotated[
+        str | None,
+        typer.Option(
+            "--class",
+            help="Of a model with classes, the one to draw, by name or number; without it all in "
+            "turn, or that of the data.",
+        ),
+    ] = None
 
     def check(self) -> None:
         """Refuse, before any work, what cannot be."""

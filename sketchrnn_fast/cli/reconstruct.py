@@ -47,8 +47,14 @@ def reconstruct(
         raise UserError(f"z is {z!r}; it takes {' or '.join(SOURCES)}")
     loaded = load_model(model, drawing.device, needs_encoder=True)
     given = given_sketches(loaded, data, data.count_or(count, 16), drawing.seed)
-    sketches = generation.reconstruct(loaded.network, given, z_from=z, **drawing.arguments())
-    pairs = [sketch for pair in zip(given, sketches, strict=True) for sketch in pair]
+    sketches = generation.reconstruct(
+        loaded.network,
+        given.sketches,
+        z_from=z,
+        labels=given.labels if drawing.label is None else drawing.label,
+        **drawing.arguments(),
+    )
+    pairs = [sketch for pair in zip(given.sketches, sketches, strict=True) for sketch in pair]
     columns = output.columns or _even_columns(len(pairs))
     write_drawings(sketches, paths, columns=columns, pictured=pairs)
 

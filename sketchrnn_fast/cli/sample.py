@@ -49,11 +49,18 @@ def sample(
     if z == "prior":
         data.check_unused()
     loaded = load_model(model, drawing.device)
-    codes, total = None, count or 16
+    codes, total, labels = None, count or 16, None
     if z == "data":
         if not loaded.network.config.conditional:
             raise UserError(f"{model} is unconditional: it has no z to take from data")
         given = given_sketches(loaded, data, data.count_or(count, 16), drawing.seed)
-        codes, total = generation.encode(loaded.network, given), len(given)
-    sketches = generation.sample(loaded.network, total, z=codes, **drawing.arguments())
+        codes, total = generation.encode(loaded.network, given.sketches), len(given.sketches)
+        labels = given.labels
+    sketches = generation.sample(
+        loaded.network,
+        total,
+        z=codes,
+        labels=labels if drawing.label is None else drawing.label,
+        **drawing.arguments(),
+    )
     write_drawings(sketches, paths, columns=output.columns)

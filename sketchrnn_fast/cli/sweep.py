@@ -42,6 +42,7 @@ def sweep(
         values,
         count,
         seed=drawing.seed,
+        labels=drawing.label,
         mode=drawing.mode,
         max_len=drawing.max_len,
         storage=drawing.storage,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sketchrnn_fast.data.dataset import SketchDataset
+from sketchrnn_fast.data.dataset import Dataset
 from sketchrnn_fast.data.errors import DatasetError
 from sketchrnn_fast.philox import Stream, choose, philox4x32, uniform
 from sketchrnn_fast.strokes import (
@@ -35,15 +35,17 @@ class Batch:
         strokes: stroke-5 float32 `[B, T + 1, 5]`: the start token, the points, then end rows.
         lengths: points of each sketch, int64 `[B]`; after augmentation where there was one.
         indices: which sketch of the dataset each is, int64 `[B]`.
+        labels: the class of each, int64 `[B]`; 0 where there are no classes.
     """
 
     strokes: NDArray[np.float32]
     lengths: NDArray[np.int64]
     indices: NDArray[np.int64]
+    labels: NDArray[np.int64]
 
 
 def random_batch(
-    dataset: SketchDataset,
+    dataset: Dataset,
     batch_size: int,
     max_seq_len: int,
     *,
@@ -80,10 +82,11 @@ def random_batch(
     if augment_stroke_prob > 0:
         uniforms = _drop_uniforms(lengths, batch_rows, seed)
         points, lengths = drop_points_ragged(points, lengths, uniforms, augment_stroke_prob)
-    return Batch(pad_ragged_to_stroke5(points, lengths, max_seq_len), lengths, indices)
+    strokes = pad_ragged_to_stroke5(points, lengths, max_seq_len)
+    return Batch(strokes, lengths, indices, dataset.labels(indices))
 
 
-def batch(dataset: SketchDataset, indices: ArrayLike, max_seq_len: int) -> Batch:
+def batch(dataset: Dataset, indices: ArrayLike, max_seq_len: int) -> Batch:
     """The sketches of these indices as they are.
 
     Raises:
@@ -92,12 +95,11 @@ def batch(dataset: SketchDataset, indices: ArrayLike, max_seq_len: int) -> Batch
     """
     chosen = np.asarray(indices, np.int64)
     points, lengths = _gather(dataset, chosen, max_seq_len)
-    return Batch(pad_ragged_to_stroke5(points, lengths, max_seq_len), lengths, chosen)
+    strokes = pad_ragged_to_stroke5(points, lengths, max_seq_len)
+    return Batch(strokes, lengths, chosen, dataset.labels(chosen))
 
 
-def evaluation_batches(
-    dataset: SketchDataset, batch_size: int, max_seq_len: int
-) -> Iterator[Batch]:
+def evaluation_batches(dataset: Dataset, batch_size: int, max_seq_len: int) -> Iterator[Batch]:
     """Every sketch once, in ascending order of length; the last batch may be smaller."""
     for start in range(0, len(dataset), batch_size):
         stop = min(start + batch_size, len(dataset))
@@ -105,18 +107,17 @@ def evaluation_batches(
 
 
 def _gather(
-    dataset: SketchDataset, indices: NDArray[np.int64], max_seq_len: int
+    dataset: Dataset, indices: NDArray[np.int64], max_seq_len: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The points of these sketches end to end, `[P, 3]`, and their lengths."""
-    lengths = dataset.lengths[indices]
+    points, lengths = dataset.gather(indices)
     if len(lengths) and lengths.max() > max_seq_len:
         index = indices[lengths.argmax()]
         raise DatasetError(
             f"{dataset.name}, sketch {index} has {lengths.max()} points; max_seq_len is "
             f"{max_seq_len}"
         )
-    rows = np.repeat(dataset.starts[:-1][indices], lengths) + positions_within(lengths)
-    return dataset.points[rows], lengths
+    return points, lengths
 
 
 def _drop_uniforms(

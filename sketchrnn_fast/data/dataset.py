@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +20,45 @@ OFFSET_LIMIT = 1000.0
 _SUM_BLOCK = 8192
 
 
+class Dataset(Protocol):
+    """A split, in memory (`SketchDataset`) or on disk (`MappedDataset`): sketches by length.
+
+    `len(dataset)` sketches; `dataset[i]` is stroke-3 float32 `[N, 3]`.
+    """
+
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+        ...
+
+    @property
+    def left_out(self) -> int:
+        """How many sketches were too long to be taken."""
+        ...
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Points of each sketch, int64 `[n]`, ascending."""
+        ...
+
+    @property
+    def max_seq_len(self) -> int:
+        """Points of the longest sketch."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> NDArray[np.float32]: ...
+
+    def gather(self, indices: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The points of these sketches end to end, float32 `[P, 3]`, and their lengths."""
+        ...
+
+    def labels(self, indices: ArrayLike) -> NDArray[np.int64]:
+        """The class of each of these sketches, int64; 0 where there are no classes."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class SketchDataset:
     """Sketches in ascending order of length, laid end to end.
@@ -32,12 +71,14 @@ class SketchDataset:
         starts: int64 `[n + 1]`; sketch i is `points[starts[i]:starts[i + 1]]`.
         name: what errors call it.
         left_out: how many sketches were too long to be taken.
+        classes: the class of each sketch, int64 `[n]`; None where there are no classes.
     """
 
     points: NDArray[np.float32]
     starts: NDArray[np.int64]
     name: str = "the dataset"
     left_out: int = 0
+    classes: NDArray[np.int64] | None = None
 
     @classmethod
     def from_sketches(
@@ -73,6 +114,7 @@ class SketchDataset:
         max_seq_len: int | None,
         scale_factor: float,
         name: str,
+        classes: NDArray[np.int64] | None = None,
     ) -> SketchDataset:
         """Build from the result of `flatten`: filter, sort (stable), divide by the factor."""
         order = np.argsort(lengths, kind="stable")
@@ -89,7 +131,8 @@ class SketchDataset:
         scaled = points[rows]
         scaled[:, :2] /= np.float32(scale_factor)
         starts = np.concatenate([[0], np.cumsum(sorted_lengths)])
-        return cls(scaled, starts, name, left_out=len(lengths) - len(order))
+        in_order = None if classes is None else classes[order]
+        return cls(scaled, starts, name, left_out=len(lengths) - len(order), classes=in_order)
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
@@ -109,6 +152,22 @@ class SketchDataset:
             raise IndexError(f"{self.name} has {len(self)} sketches; there is no index {index}")
         index %= len(self)
         return self.points[self.starts[index] : self.starts[index + 1]]
+
+    def gather(self, indices: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The points of these sketches end to end, float32 `[P, 3]`, and their lengths.
+
+        Raises:
+            IndexError: there is no such index.
+        """
+        chosen = np.asarray(indices, np.int64)
+        lengths = self.lengths[chosen]
+        rows = np.repeat(self.starts[:-1][chosen], lengths) + positions_within(lengths)
+        return self.points[rows], lengths
+
+    def labels(self, indices: ArrayLike) -> NDArray[np.int64]:
+        """The class of each of these sketches, int64; 0 where there are no classes."""
+        chosen = np.asarray(indices, np.int64)
+        return np.zeros_like(chosen) if self.classes is None else self.classes[chosen]
 
 
 def normalizing_scale_factor(points: NDArray[np.float32]) -> float:

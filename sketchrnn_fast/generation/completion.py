@@ -16,6 +16,7 @@ from sketchrnn_fast.generation.drawing import (
     sketch_seeds,
     temperature_of,
 )
+from sketchrnn_fast.generation.labels import Labels, labels_of
 from sketchrnn_fast.generation.latent import encode, prior
 from sketchrnn_fast.nn import SketchRNN
 
@@ -27,6 +28,7 @@ def complete(
     prefixes: Sequence[ArrayLike],
     *,
     z: Tensor | str = "prior",
+    labels: Labels | None = None,
     temperature: float = 1.0,
     seed: int = 0,
     greedy: bool = False,
@@ -46,6 +48,7 @@ def complete(
             from nothing, and one of max_len points is returned as it is.
         z: for a conditional model [len(prefixes), Z], or `prior`, or `prefix`: the posterior
             mean of the prefix. An unconditional model takes `prior`, which means nothing there.
+        labels: as `sample`.
         temperature, seed, greedy, mode, max_len, storage: as `sample`.
 
     Returns:
@@ -79,6 +82,7 @@ def complete(
         model,
         sketch_seeds(seed, count),
         z=code,
+        labels=labels_of(model, labels, count, seed),
         prefixes=begun,
         limit=limit,
         temperatures=[chosen],

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from sketchrnn_fast.config import MOST_SIZE
+from sketchrnn_fast.generation.labels import condition
 from sketchrnn_fast.nn import SketchRNN
 from sketchrnn_fast.ops import Sampler, Temperature
 from sketchrnn_fast.ops.sampler_checks import check_stroke3, check_temperature, check_whole
@@ -55,6 +56,7 @@ def draw(
     seeds: Tensor,
     *,
     z: Tensor | None = None,
+    labels: Tensor | None = None,
     prefixes: Sequence[Sketch] | None = None,
     limit: int,
     temperatures: Sequence[Temperature],
@@ -63,6 +65,7 @@ def draw(
     """Draw the same seeds at each temperature, with one packed sampler.
 
     Args:
+        z, labels: of each sketch, [count, Z] and int64 [count], where the model has them.
         prefixes: stroke-3 in data units, one a seed; each sketch begins with its own to the bit.
 
     Returns:
@@ -71,10 +74,11 @@ def draw(
     sampler = Sampler(model.decoder_weights(), storage=storage)
     scale = np.array([float(model.scale_factor)] * 2 + [1.0], np.float32)
     scaled = None if prefixes is None else [prefix / scale for prefix in prefixes]
+    given = condition(model, z, labels)
     results = []
     for temperature in temperatures:
         drawings = sampler.draw(
-            seeds, z=z, prefixes=scaled, limit=limit, temperature=temperature
+            seeds, z=given, prefixes=scaled, limit=limit, temperature=temperature
         ).sketches()
         sketches = [drawing * scale for drawing in drawings]
         for sketch, prefix in zip(sketches, prefixes or (), strict=prefixes is not None):

@@ -18,6 +18,7 @@ from sketchrnn_fast.generation.drawing import (
     sketch_seeds,
     temperature_of,
 )
+from sketchrnn_fast.generation.labels import Label, labels_of
 from sketchrnn_fast.generation.latent import encode
 from sketchrnn_fast.nn import SketchRNN
 
@@ -85,6 +86,7 @@ def interpolate(
     steps: int = 10,
     *,
     method: str = "slerp",
+    label: Label | None = None,
     temperature: float = 0.1,
     seed: int = 0,
     greedy: bool = False,
@@ -99,6 +101,7 @@ def interpolate(
         ends: two or more stroke-3 sketches in data units, whose posterior means are taken, or
             their z [M, Z].
         steps, method: as `latent_path`.
+        label: for a model with classes, the one of the whole path, by number or name.
         temperature, seed, greedy, mode, max_len, storage: as `sample`; sketch i of the path has
             the seed `seed + i`.
 
@@ -115,12 +118,14 @@ def interpolate(
     chosen = temperature_of(temperature, mode, greedy)
     if not isinstance(ends, Tensor):
         ends = checked_sketches(ends, "sketch")
-    latent_path(torch.zeros(len(ends), 1), steps, method)
+    path_length = len(latent_path(torch.zeros(len(ends), 1), steps, method))
+    classes = labels_of(model, label, path_length)
     path = latent_path(ends if isinstance(ends, Tensor) else encode(model, ends), steps, method)
     (drawn,) = draw(
         model,
         sketch_seeds(seed, len(path)),
         z=path,
+        labels=classes,
         limit=limit,
         temperatures=[chosen],
         storage=storage,

@@ -14,6 +14,7 @@ from sketchrnn_fast.generation.drawing import (
     sketch_seeds,
     temperature_of,
 )
+from sketchrnn_fast.generation.labels import Labels, labels_of
 from sketchrnn_fast.generation.latent import posterior, prior
 from sketchrnn_fast.nn import SketchRNN
 
@@ -25,6 +26,7 @@ def reconstruct(
     sketches: Sequence[ArrayLike],
     *,
     z_from: str = "mean",
+    labels: Labels | None = None,
     temperature: float = 1.0,
     seed: int = 0,
     greedy: bool = False,
@@ -38,6 +40,7 @@ def reconstruct(
         model: conditional.
         sketches: stroke-3 [N, 3] in data units, each of at least one point.
         z_from: `mean`, the posterior's mean, or `sample`, a draw from it (by `seed + i`).
+        labels: for a model with classes, that of all sketches, by number or name, or of each.
         temperature, seed, greedy, mode, max_len, storage: as `sample`.
 
     Returns:
@@ -51,6 +54,7 @@ def reconstruct(
         raise UserError(f"z_from is {z_from!r}; it takes {' or '.join(SOURCES)}")
     limit = length_limit(model, 1, max_len)
     chosen = temperature_of(temperature, mode, greedy)
+    classes = labels_of(model, labels, len(sketches))
     belief = posterior(model, sketches)
     z = belief.mean
     if z_from == "sample":
@@ -59,6 +63,7 @@ def reconstruct(
         model,
         sketch_seeds(seed, len(z)),
         z=z,
+        labels=classes,
         limit=limit,
         temperatures=[chosen],
         storage=storage,

@@ -11,6 +11,7 @@ from sketchrnn_fast.generation.drawing import (
     sketch_seeds,
     temperature_of,
 )
+from sketchrnn_fast.generation.labels import Labels, labels_of
 from sketchrnn_fast.generation.latent import prior
 from sketchrnn_fast.nn import SketchRNN
 
@@ -22,6 +23,7 @@ def sample(
     temperature: float = 1.0,
     seed: int = 0,
     z: Tensor | None = None,
+    labels: Labels | None = None,
     greedy: bool = False,
     mode: str = "magenta",
     max_len: int | None = None,
@@ -37,6 +39,8 @@ def sample(
         model: conditional or unconditional.
         temperature: 1 follows the model, lower is tamer; 0 is the same as greedy.
         z: [count, Z], what to draw; drawn from the prior if None and the model is conditional.
+        labels: for a model with classes, which to draw: one for all, by number or name, or one
+            for each sketch; without them sketch i has the class (seed + i) modulo their number.
         greedy: take the likeliest stroke at every step.
         mode: what temperature means, `magenta` or `js` (see `reference.sampler`).
         max_len: the most points of a sketch, at most 2^20; the model's max_seq_len if None.
@@ -53,6 +57,12 @@ def sample(
     if z is None and model.config.conditional:
         z = prior(model, count, seed)
     (sketches,) = draw(
-        model, sketch_seeds(seed, count), z=z, limit=limit, temperatures=[chosen], storage=storage
+        model,
+        sketch_seeds(seed, count),
+        z=z,
+        labels=labels_of(model, labels, count, seed),
+        limit=limit,
+        temperatures=[chosen],
+        storage=storage,
     )
     return sketches

@@ -14,6 +14,7 @@ from sketchrnn_fast.generation.drawing import (
     sketch_seeds,
     temperature_of,
 )
+from sketchrnn_fast.generation.labels import Labels, labels_of
 from sketchrnn_fast.generation.latent import prior
 from sketchrnn_fast.nn import SketchRNN
 
@@ -25,6 +26,7 @@ def temperature_sweep(
     *,
     seed: int = 0,
     z: Tensor | None = None,
+    labels: Labels | None = None,
     mode: str = "magenta",
     max_len: int | None = None,
     storage: str = "float32",
@@ -33,7 +35,7 @@ def temperature_sweep(
 
     Args:
         temperatures: at least one; 0 is greedy.
-        count, seed, z, mode, max_len, storage: as `sample`.
+        count, seed, z, labels, mode, max_len, storage: as `sample`.
 
     Returns:
         count · len(temperatures) stroke-3 arrays in data units: all temperatures of the first
@@ -49,5 +51,13 @@ def temperature_sweep(
     if z is None and model.config.conditional:
         z = prior(model, count, seed)
     seeds = sketch_seeds(seed, count)
-    by_temperature = draw(model, seeds, z=z, limit=limit, temperatures=chosen, storage=storage)
+    by_temperature = draw(
+        model,
+        seeds,
+        z=z,
+        labels=labels_of(model, labels, count, seed),
+        limit=limit,
+        temperatures=chosen,
+        storage=storage,
+    )
     return [sketch for row in zip(*by_temperature, strict=True) for sketch in row]

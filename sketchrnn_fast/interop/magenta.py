@@ -34,7 +34,14 @@ def variable_table(
 
     Args:
         of: from a parameter to what is wanted of it: its values, or its gradient.
+
+    Raises:
+        ValueError: the model has classes, of which the original knows nothing.
     """
+    if model.config.num_classes:
+        raise ValueError(
+            f"this model has {model.config.num_classes} classes; Magenta's models have none"
+        )
     table: list[Variable] = []
 
     def add(name: str, tensor: Tensor) -> None:

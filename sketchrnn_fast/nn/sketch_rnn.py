@@ -38,6 +38,10 @@ class Posterior(NamedTuple):
         """z = mean + exp(presig / 2) · noise."""
         return self.mean + torch.exp(self.presig / 2) * noise
 
+    def divergence(self) -> Tensor:
+        """KL(posterior ‖ N(0, I)), the mean over rows and dimensions (Ha & Eck 2017, eq. 10)."""
+        return -0.5 * torch.mean(1 + self.presig - self.mean**2 - torch.exp(self.presig))
+
 
 class Losses(NamedTuple):
     """The loss of a batch, scalars in nats."""
@@ -54,6 +58,9 @@ class Losses(NamedTuple):
 
 class SketchRNN(nn.Module):
     """The model: encoder, posterior, decoder and mixture density head.
+
+    With `num_classes`, the decoder is also told the class of the sketch: an embedding of it stands
+    beside z (Sohn et al. 2015 condition a VAE so), or in its place where there is no encoder.
 
     Args:
         config: cells, sizes and dropout.
@@ -76,7 +83,6 @@ class SketchRNN(nn.Module):
         self.config = config
         placement: dict[str, Any] = {"device": device, "dtype": dtype}
         keep_prob = config.recurrent_dropout_prob if config.use_recurrent_dropout else 1.0
-        z_size = config.z_size if config.conditional else 0
 
         def layer(model: str, units: int, **arguments: Any) -> RecurrentLayer:
             if model == "hyper":
@@ -86,17 +92,24 @@ class SketchRNN(nn.Module):
                 STROKE_SIZE, units, recurrent_keep_prob=keep_prob, **arguments, **placement
             )
 
-        self.decoder = layer(config.dec_model, config.dec_rnn_size, static_size=z_size)
+        self.decoder = layer(
+            config.dec_model, config.dec_rnn_size, static_size=config.condition_size
+        )
         self.output = MixtureDensity(config.dec_rnn_size, config.num_mixture, **placement)
         if config.conditional:
             self.encoder = layer(config.enc_model, config.enc_rnn_size, bidirectional=True)
-            self.posterior_mean = nn.Linear(2 * config.enc_rnn_size, z_size, **placement)
-            self.posterior_presig = nn.Linear(2 * config.enc_rnn_size, z_size, **placement)
+            self.posterior_mean = nn.Linear(2 * config.enc_rnn_size, config.z_size, **placement)
+            self.posterior_presig = nn.Linear(2 * config.enc_rnn_size, config.z_size, **placement)
+            for linear in (self.posterior_mean, self.posterior_presig):
+                _initialise(linear)
+        if config.condition_size:
             state_size = sum(self.decoder_cell.state_widths)
-            self.initial_state = nn.Linear(z_size, state_size, **placement)
-            for linear in (self.posterior_mean, self.posterior_presig, self.initial_state):
-                nn.init.normal_(linear.weight, std=0.001)
-                nn.init.zeros_(linear.bias)
+            self.initial_state = nn.Linear(config.condition_size, state_size, **placement)
+            _initialise(self.initial_state)
+        if config.num_classes:
+            # From N(0, 1), as z is by the prior.
+            size = config.label_embedding_size
+            self.label_embedding = nn.Embedding(config.num_classes, size, **placement)
         self.register_buffer("scale_factor", torch.ones((), device=device, dtype=torch.float32))
 
     @property
@@ -128,13 +141,46 @@ class SketchRNN(nn.Module):
         last = torch.cat(tuple(state[0]), dim=-1)
         return Posterior(self.posterior_mean(last), self.posterior_presig(last))
 
-    def decoder_start(self, z: Tensor | None) -> State | None:
-        """The decoder's state before its first step from z [B, Z]; None (zeros) without z."""
-        if z is None:
+    def kl(self, strokes: Tensor, lengths: Tensor, *, seed: Tensor, row_offset: int = 0) -> Tensor:
+        """The KL term of a batch before its floor, as `loss` computes it, without the decoder.
+
+        Args:
+            strokes, lengths, seed, row_offset: as `loss`.
+        """
+        key = philox.branch(seed, _ENCODER)
+        return self.encode(strokes, lengths, seed=key, row_offset=row_offset).divergence()
+
+    def condition(self, z: Tensor | None, labels: Tensor | None = None) -> Tensor | None:
+        """What the decoder starts from and is given at every step.
+
+        Args:
+            z: [B, Z]; None for an unconditional model.
+            labels: the classes, int64 [B], 0 to num_classes - 1; None for a model without classes.
+
+        Returns:
+            z and the embeddings of the classes side by side, [B, Z+L], as `ops.Sampler` takes them
+            for its z; None for a model that has neither.
+
+        Raises:
+            ValueError: one is given that the model has not, or is missing, or is no such class.
+        """
+        config = self.config
+        if (z is not None) != config.conditional:
+            kind = "conditional: it needs z" if config.conditional else "unconditional: it has no z"
+            raise ValueError(f"this model is {kind}")
+        self._check_labels(labels, None if z is None else z.shape[0])
+        if labels is None:
+            return z
+        embedded: Tensor = self.label_embedding(labels)
+        return embedded if z is None else torch.cat([z, embedded], dim=-1)
+
+    def decoder_start(self, condition: Tensor | None) -> State | None:
+        """The decoder's state before its first step, from its `condition`; None (zeros) without."""
+        if condition is None:
             return None
         cell = self.decoder_cell
         order = cell.magenta_state_order
-        parts = torch.tanh(self.initial_state(z)).split(
+        parts = torch.tanh(self.initial_state(condition)).split(
             [cell.state_widths[index] for index in order], dim=-1
         )
         return tuple(parts[order.index(index)] for index in range(len(order)))
@@ -143,7 +189,7 @@ class SketchRNN(nn.Module):
         """What a sampler (`ops.Sampler`) needs of the model: copies or views without gradients."""
         cell, head = self.decoder_cell, self.output.linear
         initial = None
-        if self.config.conditional:
+        if self.config.condition_size:
             # The linear map's rows lie in Magenta's order of the state's parts, the op has its own.
             order = cell.magenta_state_order
             widths = [cell.state_widths[index] for index in order]
@@ -166,6 +212,7 @@ class SketchRNN(nn.Module):
         strokes: Tensor,
         z: Tensor | None,
         *,
+        labels: Tensor | None = None,
         lengths: Tensor | None = None,
         seed: Tensor | None = None,
         row_offset: int = 0,
@@ -174,37 +221,35 @@ class SketchRNN(nn.Module):
 
         Args:
             strokes: the decoder's input, stroke-5 [B, T, 5], the start token first.
-            z: [B, Z], or None for an unconditional model.
+            z, labels: as `condition`.
             lengths: int64 [B], how many steps of each row to run; all T if None.
             seed: int64 [1], the key of the dropout masks in training mode.
 
         Returns:
             The mixture's raw parameters [T, B, 6K+3], and the final state, each part [B, ·].
         """
-        hidden, final = self._decode_hidden(strokes, z, lengths, seed, row_offset)
+        given = self.condition(z, labels)
+        hidden, final = self._decode_hidden(strokes, given, lengths, seed, row_offset)
         return self.output(hidden), final
 
     def _decode_hidden(
         self,
         strokes: Tensor,
-        z: Tensor | None,
+        condition: Tensor | None,
         lengths: Tensor | None,
         seed: Tensor | None,
         row_offset: int,
     ) -> tuple[Tensor, State]:
         """`decode` without its head: the hidden states [T, B, N] and the final state."""
         config = self.config
-        if (z is not None) != config.conditional:
-            kind = "conditional: it needs z" if config.conditional else "unconditional: it has no z"
-            raise ValueError(f"this model is {kind}")
-        start = self.decoder_start(z)
-        x, static = strokes.transpose(0, 1), z
+        start = self.decoder_start(condition)
+        x, static = strokes.transpose(0, 1), condition
         if self.training and seed is None:
             seed = random_seed(x.device)
         if self.training and seed is not None and config.use_input_dropout:
-            # The mask falls on every input afresh at each step, so z is no longer static.
-            if z is not None:
-                x, static = torch.cat([x, z.expand(x.shape[0], -1, -1)], dim=-1), None
+            # The mask falls on every input afresh at each step, so none of it is static any more.
+            if static is not None:
+                x, static = torch.cat([x, static.expand(x.shape[0], -1, -1)], dim=-1), None
             x = drop(x, seed, config.input_dropout_prob, Stream.INPUT_DROPOUT, row_offset)
         hidden, final = self.decoder(
             x,
@@ -227,6 +272,7 @@ class SketchRNN(nn.Module):
         objective: str = "magenta",
         noise: Tensor | None = None,
         *,
+        labels: Tensor | None = None,
         kl_tolerance: float = 0.2,
         seed: Tensor | None = None,
         row_offset: int = 0,
@@ -241,6 +287,7 @@ class SketchRNN(nn.Module):
                 does in training; `masked`: the real points and the one true end-of-sketch row
                 only, so that padded decoder steps are never computed. Both divide by B · T.
             noise: [B, Z], replaces the Gaussian draw of z.
+            labels: as `condition`.
             kl_tolerance: the floor of the KL term, below which it has no gradient.
             seed: int64 [1], the key of dropout and noise; drawn from torch's generator if None.
             row_offset: the number of the first row, if the batch is part of a larger one.
@@ -249,6 +296,7 @@ class SketchRNN(nn.Module):
             ValueError: an unknown objective, or shapes that do not fit; the message names it.
         """
         self._check_batch(strokes, lengths, objective, noise)
+        self._check_labels(labels, strokes.shape[0])
         target = strokes[:, 1:].transpose(0, 1)
         time_steps = target.shape[0]
         if seed is None:
@@ -266,8 +314,7 @@ class SketchRNN(nn.Module):
                     strokes.dtype,
                 )
             z = posterior.sample(noise)
-            mean, presig = posterior
-            kl_raw = -0.5 * torch.mean(1 + presig - mean**2 - torch.exp(presig))
+            kl_raw = posterior.divergence()
         kl = kl_raw.clamp(min=kl_tolerance) if self.config.conditional else kl_raw
 
         is_point = 1 - target[..., 4]
@@ -277,7 +324,7 @@ class SketchRNN(nn.Module):
         masked = objective == "masked"
         hidden, _ = self._decode_hidden(
             strokes[:, :-1],
-            z,
+            self.condition(z, labels),
             real_lengths if masked else None,
             philox.branch(seed, _DECODER),
             row_offset,
@@ -339,6 +386,33 @@ class SketchRNN(nn.Module):
             raise ValueError(
                 f"noise has shape {list(noise.shape)}; it takes [{rows}, {self.config.z_size}]"
             )
+
+    def _check_labels(self, labels: Tensor | None, rows: int | None) -> None:
+        count = self.config.num_classes
+        if (labels is not None) != (count > 0):
+            kind = f"has {count} classes: it needs labels" if count else "has no classes"
+            raise ValueError(f"this model {kind}")
+        if labels is None:
+            return
+        rows = labels.shape[0] if rows is None and labels.dim() else rows
+        if tuple(labels.shape) != (rows,) or labels.dtype != torch.int64:
+            raise ValueError(
+                f"labels is {labels.dtype} {list(labels.shape)}; it takes int64 [{rows}], one a row"
+            )
+        # Values are looked at on the CPU only: elsewhere that would wait for the device.
+        if labels.device.type != "cpu" or torch.compiler.is_compiling():
+            return
+        wrong = labels[(labels < 0) | (labels >= count)]
+        if len(wrong):
+            raise ValueError(
+                f"labels has {int(wrong[0])}; this model has {count} classes, 0 to {count - 1}"
+            )
+
+
+def _initialise(linear: nn.Linear) -> None:
+    """As the original initialises what is around z."""
+    nn.init.normal_(linear.weight, std=0.001)
+    nn.init.zeros_(linear.bias)
 
 
 def _float32(weight: Tensor) -> Tensor:

@@ -5,7 +5,7 @@
             model.safetensors        weights, and the data's scale factor
             config.json              {"model": …, "train": …}
             optimizer.safetensors    Adam's moments, for resuming
-            training_state.json      {"step": …, "best_cost": …, "best_step": …}
+            training_state.json      the fields of TrainingState
         best, last                   the name of a folder beside them
 
 A folder is written under a temporary name, synced, and renamed; `best` and `last` are replaced
@@ -17,8 +17,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,17 @@ from torch import Tensor
 
 from sketchrnn_fast.config import ConfigError, ModelConfig, TrainConfig, from_json, to_json
 from sketchrnn_fast.errors import UserError
-from sketchrnn_fast.files import sync, write_atomically
+from sketchrnn_fast.files import sweep, sync, write_atomically
 from sketchrnn_fast.nn import SketchRNN
 from sketchrnn_fast.training.optimiser import Optimiser
 
 FOLDER = "checkpoints"
 MODEL, CONFIG = "model.safetensors", "config.json"
 OPTIMISER, STATE = "optimizer.safetensors", "training_state.json"
+
+# What is not yet, or no longer, a checkpoint.
+_PARTIAL, _REPLACED = ".partial-", ".replaced-"
+_NAME = re.compile(r"step-(\d+)")
 
 
 class CheckpointError(UserError):
@@ -48,13 +53,22 @@ class TrainingState:
     """Where a run stands.
 
     Attributes:
-        step: updates done.
+        step: steps done, those whose update was skipped included.
         best_cost, best_step: the best validation cost so far and when; None before the first.
+        evaluated_step: the step of the last evaluation; None before the first.
+        stale_evaluations: how many evaluations there were since the best.
+        skipped: steps without an update, because a loss or a gradient was not finite.
     """
 
     step: int = 0
     best_cost: float | None = None
     best_step: int | None = None
+    evaluated_step: int | None = None
+    stale_evaluations: int = 0
+    skipped: int = 0
+
+
+_DEFAULTS = asdict(TrainingState())
 
 
 def save(
@@ -70,38 +84,53 @@ def save(
         OSError: the disk is full or may not be written; what was there before is untouched.
     """
     folder = log_root / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        sync(log_root)
+    mend(folder)
     final = folder / f"step-{state.step}"
-    partial = folder / f".partial-step-{state.step}"
-    replaced = folder / f".partial-replaced-{state.step}"
-    for left_behind in folder.glob(".partial-*"):
-        _remove(left_behind)
-    partial.mkdir()
+    partial = folder / f"{_PARTIAL}{final.name}"
     try:
+        partial.mkdir()
         (partial / MODEL).write_bytes(serialise(_contiguous(model.state_dict())))
         (partial / OPTIMISER).write_bytes(serialise(_contiguous(_moments(model, optimiser))))
         config = {"model": to_json(model.config), "train": to_json(train_config)}
         _write_json(partial / CONFIG, config)
-        _write_json(partial / STATE, state.__dict__)
+        _write_json(partial / STATE, asdict(state))
         for file in partial.iterdir():
             sync(file)
         sync(partial)
         if final.exists():
-            final.rename(replaced)
+            # The weights are the same, and nobody may see this state without its best.
+            if state.best_step == state.step:
+                _point(folder / "best", final.name)
+            final.rename(folder / f"{_REPLACED}{final.name}")
         partial.rename(final)
-        _remove(replaced)
+        sync(folder)
     except BaseException:
-        _remove(partial)
-        if replaced.exists() and not final.exists():
-            replaced.rename(final)
+        mend(folder)
         raise
-    sync(folder)
     # `best` first: killed between the two, a run resumes from the old `last` and comes here again.
-    if state.best_step == state.step:
-        write_atomically(folder / "best", f"{final.name}\n".encode())
-    write_atomically(folder / "last", f"{final.name}\n".encode())
-    _prune(folder)
+    if state.best_step is not None:
+        _point(folder / "best", f"step-{state.best_step}")
+    _point(folder / "last", final.name)
+    _prune(folder, state.step, train_config.keep)
     return final
+
+
+def mend(folder: Path) -> None:
+    """Clear away what a kill left half done among the checkpoints of a run.
+
+    Only for who holds the run's lock. A folder that was set aside for a new one of the same step
+    gets its name back if the new one is not there.
+    """
+    for aside in folder.glob(f"{_REPLACED}*"):
+        original = folder / aside.name.removeprefix(_REPLACED)
+        if not original.exists():
+            aside.rename(original)
+    sweep(folder)
+    for left_behind in (*folder.glob(f"{_REPLACED}*"), *folder.glob(f"{_PARTIAL}*")):
+        shutil.rmtree(left_behind)
 
 
 def load_model(path: str | os.PathLike[str]) -> SketchRNN:
@@ -135,8 +164,15 @@ def resume(log_root: Path, model: SketchRNN, optimiser: Optimiser) -> TrainingSt
     _check_tensors(folder / OPTIMISER, moments, expected)
     names = [name for name, _ in model.named_parameters()]
     pairs = [(moments[f"{name}.mean"], moments[f"{name}.mean_square"]) for name in names]
-    optimiser.restore(state.step, pairs)
+    optimiser.restore(state.step - state.skipped, pairs)
     return state
+
+
+def others(log_root: Path) -> list[str]:
+    """The names of a run's checkpoints but for the last, in the order of their steps."""
+    folder = log_root / FOLDER
+    last = _read(folder / "last").decode(errors="replace").strip()
+    return [f"step-{step}" for step in _steps(folder) if f"step-{step}" != last]
 
 
 def read_state(folder: Path) -> TrainingState:
@@ -147,21 +183,30 @@ def read_state(folder: Path) -> TrainingState:
     """
     file = folder / STATE
     values = _read_json(file)
-    step, cost, best = (values.get(name) for name in ("step", "best_cost", "best_step"))
-    if not (
-        (type(step) is int and folder.name == f"step-{step}")
-        and (cost is None or (type(cost) is float and math.isfinite(cost)))
-        and (best is None or (type(best) is int and 0 <= best <= step))
-    ):
-        raise CheckpointError(
-            f"{file} has step {step!r}, best_cost {cost!r} and best_step {best!r}; it takes whole "
-            "numbers of steps, the first as in the folder's name, and a finite cost"
-        )
-    return TrainingState(step, cost, best)
+    step, cost = values.get("step"), values.get("best_cost")
+    if type(step) is not int or folder.name != f"step-{step}":
+        raise CheckpointError(f"{file} has step {step!r}; it takes that of the folder's name")
+    if cost is not None and not (type(cost) is float and math.isfinite(cost)):
+        raise CheckpointError(f"{file} has best_cost {cost!r}; it takes a finite number or null")
+    for name in ("best_step", "evaluated_step", "stale_evaluations", "skipped"):
+        count = values.get(name, _DEFAULTS[name])
+        is_count = type(count) is int and 0 <= count <= step
+        if not is_count and not (count is None and _DEFAULTS[name] is None):
+            raise CheckpointError(
+                f"{file} has {name} {count!r}; it takes a whole number of at most {step}, its step"
+            )
+    unknown = set(values) - set(_DEFAULTS)
+    if unknown:
+        raise CheckpointError(f"{file} has {sorted(unknown)[0]}, which is not known here")
+    return TrainingState(**values)
 
 
 def find(path: str | os.PathLike[str], pointer: str | None = None) -> Path:
-    """The checkpoint's folder that a path means: itself, or a run's `best` or `last`."""
+    """The checkpoint's folder that a path means: itself, or a run's `best` or `last`.
+
+    Raises:
+        CheckpointError: there is none, or it cannot be read; the message says what was found.
+    """
     root = Path(path)
     if not root.exists():
         raise CheckpointError(f"{root} does not exist; a model is a folder")
@@ -170,13 +215,29 @@ def find(path: str | os.PathLike[str], pointer: str | None = None) -> Path:
     for name in (pointer,) if pointer else ("best", "last"):
         file = root / FOLDER / name
         if file.is_file():
-            target = root / FOLDER / file.read_text(encoding="utf-8", errors="replace").strip()
-            if (target / MODEL).is_file() and target.parent == root / FOLDER:
+            target = _pointed(file)
+            if target is not None:
                 return target
-            if pointer or target.parent != root / FOLDER:
+            if pointer:
                 raise CheckpointError(f"{file} names no checkpoint beside it")
     wanted = f"{FOLDER}/{pointer}" if pointer else f"{MODEL} nor {FOLDER}/best"
     raise CheckpointError(f"{root} holds no {'' if pointer else 'model: neither '}{wanted}")
+
+
+def _pointed(file: Path) -> Path | None:
+    """The folder that `best` or `last` names; None if that is gone.
+
+    Raises:
+        CheckpointError: it names something else than a checkpoint beside it.
+    """
+    name = _read(file).decode(errors="replace").strip()
+    if not _NAME.fullmatch(name):
+        raise CheckpointError(f"{file} names no checkpoint beside it")
+    # A kill while a checkpoint replaces one of the same step leaves that under its other name.
+    for folder in (file.parent / name, file.parent / f"{_REPLACED}{name}"):
+        if (folder / MODEL).is_file():
+            return folder
+    return None
 
 
 def read_config(folder: Path) -> tuple[ModelConfig, TrainConfig]:
@@ -238,14 +299,15 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{file} is missing") from None
     except SafetensorError as error:
         raise CheckpointError(f"{file} is damaged or no safetensors file: {error}") from None
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read: {error.strerror or error}") from None
     return tensors
 
 
 def _read_json(file: Path) -> dict[str, Any]:
+    content = _read(file)
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{file} is missing") from None
+        values = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} is no JSON: {error}") from None
     if not isinstance(values, dict):
@@ -253,22 +315,48 @@ def _read_json(file: Path) -> dict[str, Any]:
     return values
 
 
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        raise CheckpointError(f"{file} is missing") from None
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read: {error.strerror}") from None
+
+
 def _write_json(file: Path, values: dict[str, Any]) -> None:
     file.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
-def _prune(folder: Path) -> None:
-    """Remove the checkpoints that neither `best` nor `last` names."""
-    kept = {
-        (folder / name).read_text(encoding="utf-8").strip()
+def _point(pointer: Path, name: str) -> None:
+    """Have `best` or `last` name a checkpoint that is there."""
+    content = f"{name}\n".encode()
+    is_there = (pointer.parent / name).exists()
+    if is_there and not (pointer.is_file() and pointer.read_bytes() == content):
+        write_atomically(pointer, content)
+
+
+def _prune(folder: Path, step: int, keep: int) -> None:
+    """Remove the checkpoints that neither `best` nor `last` names, but for the newest `keep`.
+
+    Those of later steps, which a kill may leave before `last` is written, are no part of the run.
+    """
+    named = {
+        _read(folder / name).decode().strip()
         for name in ("best", "last")
         if (folder / name).is_file()
     }
-    for checkpoint in folder.glob("step-*"):
-        if checkpoint.name not in kept:
-            _remove(checkpoint)
+    steps = [one for one in _steps(folder) if f"step-{one}" not in named]
+    spared = set([one for one in steps if one < step][-keep:] if keep else [])
+    for one in steps:
+        if one not in spared:
+            # Under another name first: half a checkpoint must not look like one.
+            doomed = folder / f"{_PARTIAL}step-{one}"
+            (folder / f"step-{one}").rename(doomed)
+            shutil.rmtree(doomed)
 
 
-def _remove(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
+def _steps(folder: Path) -> list[int]:
+    """The steps of the checkpoints, ascending."""
+    matches = (_NAME.fullmatch(path.name) for path in folder.iterdir())
+    return sorted(int(match[1]) for match in matches if match)

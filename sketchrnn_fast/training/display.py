@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -17,12 +18,33 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from sketchrnn_fast.errors import UserError
+
+LOGS = ("plain", "rich")
+
+
+def choose_console(log: str | None) -> Console:
+    """The console of `--log`: lines for files and CI, or a live display; by terminal if None.
+
+    Raises:
+        UserError: it is another word.
+    """
+    if log is None:
+        return Console()
+    if log not in LOGS:
+        raise UserError(f"log is {log!r}; it takes {' or '.join(LOGS)}")
+    return Console(force_terminal=log == "rich")
+
 
 class Display:
-    """Shows the progress of a run of `total` steps from `step` on."""
+    """Shows the progress of a run of `total` steps from `step` on.
+
+    When it can no longer be shown, as after the terminal was closed, the run goes on unseen.
+    """
 
     def __init__(self, console: Console, step: int, total: int) -> None:
         self._console = console
+        self._is_seen = True
         self._total = total
         self._progress = Progress(
             TextColumn("step"),
@@ -40,7 +62,7 @@ class Display:
 
     def __enter__(self) -> Display:
         if self._console.is_terminal:
-            self._live.start()
+            self._show(self._live.start)
         return self
 
     def __exit__(
@@ -50,7 +72,7 @@ class Display:
         trace: TracebackType | None,
     ) -> None:
         if self._console.is_terminal:
-            self._live.stop()
+            self._show(self._live.stop)
 
     def advance(self, step: int) -> None:
         """A step was done."""
@@ -61,7 +83,9 @@ class Display:
         figures = (
             f"cost {record['cost']:.4f}  reconstruction {record['reconstruction']:.4f}  "
             f"kl {record['kl']:.4f}  lr {record['learning_rate']:.6f}  "
-            f"kl weight {record['kl_weight']:.4f}  {record['sketches_per_second']:.0f} sketches/s"
+            f"kl weight {record['kl_weight']:.4f}  "
+            f"gradient {record['gradient_norm']:.3g}  "
+            f"{record['sketches_per_second']:.0f} sketches/s"
         )
         if self._console.is_terminal:
             self._figures.plain = figures
@@ -76,5 +100,28 @@ class Display:
             f"{'  (best so far)' if is_best else ''}"
         )
 
+    def non_finite(self, report: dict[str, Any]) -> None:
+        """Show a report of `divergence`."""
+        self._print(f"step {report['step']}  {report['reason']}")
+        for gradient in report.get("gradients", ()):
+            self._print(
+                f"  gradient of {gradient['name']}: largest {gradient['largest']:.3g}, "
+                f"{gradient['not_finite']} not finite"
+            )
+        if "sketches" in report:
+            self._print(f"  sketches of the batch: {' '.join(map(str, report['sketches']))}")
+
+    def note(self, line: str) -> None:
+        """Show a line."""
+        self._print(line)
+
     def _print(self, line: str) -> None:
-        self._console.print(line, highlight=False, soft_wrap=True)
+        self._show(lambda: self._console.print(line, highlight=False, markup=False, soft_wrap=True))
+
+    def _show(self, action: Callable[[], object]) -> None:
+        if not self._is_seen:
+            return
+        try:
+            action()
+        except OSError:
+            self._is_seen = False

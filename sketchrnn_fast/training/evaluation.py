@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from sketchrnn_fast.config import TrainConfig
-from sketchrnn_fast.data import SketchDataset, evaluation_batches
-from sketchrnn_fast.nn import Losses, SketchRNN
+from sketchrnn_fast.data import Dataset, batch
+from sketchrnn_fast.nn import SketchRNN
 from sketchrnn_fast.nn.modes import evaluating
+from sketchrnn_fast.training.distributed import ALONE, Ranks
 from sketchrnn_fast.training.seeds import Place, place_seed
 
 
@@ -49,42 +52,71 @@ class Evaluation:
         return asdict(self)
 
 
+# What is kept of a batch's losses, in the columns of a table.
+_COLUMNS = ("reconstruction", "offset", "pen", "kl", "kl_raw", "pen_masked", "pen_points")
+
+
 @torch.no_grad()
 def evaluate(
-    model: SketchRNN, dataset: SketchDataset, config: TrainConfig, step: int = 0
+    model: SketchRNN,
+    dataset: Dataset,
+    config: TrainConfig,
+    step: int = 0,
+    *,
+    ranks: Ranks = ALONE,
+    between: Callable[[], None] | None = None,
 ) -> Evaluation:
     """Evaluate a model on all of a split.
+
+    Ranks take the batches in turn, the same that one process would make, and every one gets the
+    figures of all: to the bit those of one process.
 
     Args:
         dataset: in model units, no sketch longer than the model's max_seq_len.
         config: its batch size, objective, KL settings and seed.
         step: the step of the run; a part of the seed of z.
+        ranks: who else evaluates; each calls this with the same arguments.
+        between: called before each batch, or round of batches by several ranks; what it raises
+            abandons the evaluation.
     """
     device = model.scale_factor.device
     seed = place_seed(config.seed, step, Place.EVALUATION, device)
-    batches: list[tuple[int, Losses]] = []
-    row = 0
+    starts = range(0, len(dataset), config.batch_size)
+    table = torch.zeros(len(starts), len(_COLUMNS), dtype=torch.float64, device=device)
     with evaluating(model):
-        for batch in evaluation_batches(dataset, config.batch_size, model.config.max_seq_len):
+        for index, start in enumerate(starts):
+            if between is not None and index % ranks.size == 0:
+                between()
+            if index % ranks.size != ranks.rank:
+                continue
+            stop = min(start + config.batch_size, len(dataset))
+            rows = batch(dataset, np.arange(start, stop), model.config.max_seq_len)
+            labels = None
+            if model.config.num_classes:
+                labels = torch.from_numpy(rows.labels).to(device)
             losses = model.loss(
-                torch.from_numpy(batch.strokes).to(device),
-                torch.from_numpy(batch.lengths).to(device),
+                torch.from_numpy(rows.strokes).to(device),
+                torch.from_numpy(rows.lengths).to(device),
+                labels=labels,
                 kl_tolerance=config.kl_tolerance,
                 seed=seed,
-                row_offset=row,
+                row_offset=start,
             )
-            batches.append((len(batch.lengths), losses))
-            row += len(batch.lengths)
-    return _summary(batches, config, conditional=model.config.conditional)
+            table[index] = torch.stack([getattr(losses, name) for name in _COLUMNS])
+    ranks.sum_([table])
+    columns = dict(zip(_COLUMNS, table.T.tolist(), strict=True))
+    return _summary(columns, len(dataset), config, conditional=model.config.conditional)
 
 
 def _summary(
-    batches: list[tuple[int, Losses]], config: TrainConfig, conditional: bool
+    columns: dict[str, list[float]], count: int, config: TrainConfig, conditional: bool
 ) -> Evaluation:
-    count = sum(size for size, _ in batches)
+    """The figures of a split of `count` sketches from the losses of its batches."""
+    size = config.batch_size
 
     def mean(name: str) -> float:
-        return sum(size * float(getattr(losses, name)) for size, losses in batches) / count
+        rows = (min(size, count - start) for start in range(0, count, size))
+        return sum(row * loss for row, loss in zip(rows, columns[name], strict=True)) / count
 
     offset = mean("offset")
     forms = {
@@ -95,11 +127,11 @@ def _summary(
     kl = max(mean("kl_raw"), config.kl_tolerance) if conditional else 0.0
     reconstruction = forms[config.objective]
 
-    whole = [losses for size, losses in batches if size == config.batch_size]
     magenta: tuple[float | None, float | None, float | None] = (None, None, None)
+    whole = count // size
     if whole:
-        whole_reconstruction = sum(float(losses.reconstruction) for losses in whole) / len(whole)
-        whole_kl = sum(float(losses.kl) for losses in whole) / len(whole)
+        whole_reconstruction = sum(columns["reconstruction"][:whole]) / whole
+        whole_kl = sum(columns["kl"][:whole]) / whole
         cost = whole_reconstruction + config.kl_weight_start * whole_kl
         magenta = (cost, whole_reconstruction, whole_kl)
     return Evaluation(

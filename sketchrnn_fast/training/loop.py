@@ -1,41 +1,38 @@
-"""The training loop (model_spec section 5.4), from nothing or from a run's last checkpoint."""
+"""The training loop (model_spec section 5.4), from nothing or from a run's last checkpoint.
+
+`setup.py` holds what comes before it, `step.py` one step. Here is what happens around the steps:
+records, evaluation, checkpoints, and how a run ends.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from sketchrnn_fast.config import ModelConfig, TrainConfig
-from sketchrnn_fast.data import DatasetError, Splits, load, random_batch
-from sketchrnn_fast.errors import UserError
-from sketchrnn_fast.files import check_can_write
-from sketchrnn_fast.nn import Losses, SketchRNN
-from sketchrnn_fast.philox import derive_seed
+from sketchrnn_fast.data import Splits
+from sketchrnn_fast.nn import SketchRNN
 from sketchrnn_fast.render import loss_curves
-from sketchrnn_fast.training import checkpoints
+from sketchrnn_fast.training import checkpoints, divergence, setup
 from sketchrnn_fast.training.checkpoints import TrainingState
 from sketchrnn_fast.training.display import Display
+from sketchrnn_fast.training.distributed import TIMEOUT, Ranks, joined
+from sketchrnn_fast.training.errors import DivergedError, Interrupted, OtherRankError, WriteError
 from sketchrnn_fast.training.evaluation import Evaluation, evaluate
-from sketchrnn_fast.training.metrics import FILE, Metrics
+from sketchrnn_fast.training.lock import locked
+from sketchrnn_fast.training.metrics import FILE, Metrics, NoMetrics, read_records
 from sketchrnn_fast.training.optimiser import Optimiser
+from sketchrnn_fast.training.pictures import FOLDER as PICTURES
+from sketchrnn_fast.training.pictures import draw_pictures, write_pictures
 from sketchrnn_fast.training.schedules import kl_weight, learning_rate
-from sketchrnn_fast.training.seeds import Place, place_seed
-
-LOG_EVERY = 20
-CURVES = "curves.png"
-
-# What may change when a run is resumed: it alters no step that is still to come.
-CHANGEABLE = ("num_steps", "save_every")
-
-
-class TrainingError(UserError):
-    """A run cannot start, or cannot go on."""
+from sketchrnn_fast.training.step import PHASES, Step, StepResult
+from sketchrnn_fast.training.stopping import StopRequested, StopSignals
 
 
 @dataclass(frozen=True)
@@ -46,11 +43,13 @@ class Result:
         state: steps done, best validation cost.
         log_root: where its checkpoints, metrics and curves are.
         steps: how many of the steps were done by this call.
+        stopped_early: by patience, before `num_steps`.
     """
 
     state: TrainingState
     log_root: Path
     steps: int
+    stopped_early: bool
 
 
 def train(
@@ -63,225 +62,365 @@ def train(
     max_seq_len: int | None = None,
     device: str = "cpu",
     console: Console | None = None,
+    pictures: int = 16,
+    rank_timeout: float = TIMEOUT,
 ) -> Result:
-    """Train a model until `num_steps` updates are done.
+    """Train a model until `num_steps` updates are done, or its patience is at an end.
+
+    Under `torchrun`, one of its ranks: each calls this with the same arguments, the first writes.
+
+    SIGINT, SIGTERM and SIGHUP end the step in progress, save, and leave by `Interrupted`, a
+    `KeyboardInterrupt`; a second SIGINT ends the process.
 
     Args:
         model_config: its max_seq_len is taken from the data, as the original does.
-        log_root: gets checkpoints, `metrics.jsonl`, TensorBoard events and `curves.png`.
+        log_root: gets checkpoints, `metrics.jsonl`, TensorBoard events, `curves.png`, pictures.
         data_dir: where the files of `data_set` are.
         resume: go on from the last checkpoint in `log_root`; the configurations must be those of
-            the run but for `CHANGEABLE`.
+            the run but for `setup.CHANGEABLE`.
         max_seq_len: take this instead, and leave longer sketches out.
         device: a torch device.
         console: where to show progress; the terminal if None.
+        pictures: how many sketches to draw at each evaluation; 0 draws none.
+        rank_timeout: seconds that a rank waits for the others.
 
     Raises:
         UserError: something is wrong with the configuration, the data or the log root, told
-            before any work starts; or the loss is no longer finite.
+            before any work starts.
+        DivergedError: a loss, a gradient or a weight is no longer finite.
+        InUseError: another run writes to the log root.
+        WriteError: the log root cannot be written, or no more; the last checkpoint is whole.
+        RankError: another rank has ended or does not answer.
+        Interrupted: a signal ended the run.
     """
-    check_log_root(log_root, resume)
-    splits = load_splits(train_config, data_dir, max_seq_len)
+    with joined(device, rank_timeout) as ranks:
+        try:
+            return _train(
+                ranks,
+                model_config,
+                train_config,
+                log_root,
+                data_dir,
+                resume,
+                max_seq_len,
+                console,
+                pictures,
+            )
+        except (DivergedError, Interrupted) as error:
+            ranks.wait()  # torchrun ends the others when one leaves: first all is written
+            if ranks.is_first or isinstance(error, Interrupted):
+                raise
+            raise OtherRankError(str(error)) from None
+
+
+def _train(
+    ranks: Ranks,
+    model_config: ModelConfig,
+    train_config: TrainConfig,
+    log_root: Path,
+    data_dir: Path | None,
+    resume: bool,
+    max_seq_len: int | None,
+    console: Console | None,
+    pictures: int,
+) -> Result:
+    """`train` on one of the ranks."""
+    with contextlib.ExitStack() as stack:
+        with ranks.together():
+            ranks.rows(train_config.batch_size)
+            setup.check_log_root(log_root, resume)
+            is_new = not log_root.is_dir()
+            if ranks.is_first and not is_new:
+                stack.enter_context(locked(log_root))
+                setup.check_log_root(log_root, resume)
+                setup.check_can_write(log_root)
+                setup.clear_up(log_root)
+        with ranks.together():
+            model, optimiser, splits, state = _prepare(
+                model_config, train_config, log_root, data_dir, resume, max_seq_len, ranks.device
+            )
+        setup.check_ranks(ranks, model, splits, state.step)
+        ranks.share_(list(model.state_dict().values()))
+        first_step = state.step
+        metrics: Metrics | NoMetrics = NoMetrics()
+        with ranks.together():
+            if ranks.is_first:
+                if is_new:
+                    setup.make_log_root(log_root)
+                    stack.enter_context(locked(log_root))
+                    setup.check_log_root(log_root, resume)
+                parameter_count = sum(parameter.numel() for parameter in model.parameters())
+                metrics = stack.enter_context(Metrics(log_root, state.step, parameter_count))
+        signals = stack.enter_context(StopSignals())
+        shown = (console or Console()) if ranks.is_first else Console(quiet=True)
+        display = stack.enter_context(Display(shown, state.step, train_config.num_steps))
+        run = _Run(
+            model=model,
+            config=train_config,
+            splits=splits,
+            optimiser=optimiser,
+            step=Step(model, optimiser, splits.train, train_config, ranks),
+            state=state,
+            saved_step=state.step if resume else None,
+            log_root=log_root,
+            metrics=metrics,
+            display=display,
+            signals=signals,
+            pictures=pictures,
+            ranks=ranks,
+        )
+        try:
+            run.to_the_end()
+        except OSError as error:
+            raise WriteError(run.as_left(error)) from error
+        return Result(
+            run.state,
+            log_root,
+            run.state.step - first_step,
+            run.state.step < train_config.num_steps,
+        )
+
+
+def _prepare(
+    model_config: ModelConfig,
+    train_config: TrainConfig,
+    log_root: Path,
+    data_dir: Path | None,
+    resume: bool,
+    max_seq_len: int | None,
+    device: str,
+) -> tuple[SketchRNN, Optimiser, Splits, TrainingState]:
+    """What a run starts from, new or as its last checkpoint has it."""
+    model_config = setup.with_classes(model_config, train_config)
+    splits = setup.load_splits(train_config, data_dir, max_seq_len)
     model_config = replace(model_config, max_seq_len=splits.max_seq_len)
     if resume:
-        check_resumable(log_root, model_config, train_config)
-
-    model = build_model(model_config, train_config, splits, device)
+        setup.check_resumable(log_root, model_config, train_config)
+    model = setup.build_model(model_config, train_config, splits, device)
     optimiser = Optimiser(model.parameters(), train_config.grad_clip)
     state = TrainingState()
     if resume:
-        state = checkpoints.resume(log_root, model, optimiser)
-        check_same_data(log_root, model, splits)
-    first_step = state.step
-
-    log_root.mkdir(parents=True, exist_ok=True)
-    check_can_write(log_root / CURVES)
-    parameter_count = sum(parameter.numel() for parameter in model.parameters())
-    metrics = Metrics(log_root, state.step, parameter_count)
-    try:
-        with Display(console or Console(), state.step, train_config.num_steps) as display:
-            run = _Run(model, train_config, splits, optimiser, state, log_root, metrics, display)
-            state = run.to_the_end()
-    finally:
-        metrics.close()
-    return Result(state, log_root, state.step - first_step)
-
-
-def check_log_root(log_root: Path, resume: bool) -> None:
-    """Refuse a log root that is a file, or that holds a run which is not to be resumed."""
-    for folder in (log_root, *log_root.parents):
-        if folder.exists() and not folder.is_dir():
-            raise TrainingError(f"log_root is {log_root}, but {folder} is a file, not a folder")
-    if not resume and (log_root / checkpoints.FOLDER / "last").exists():
-        raise TrainingError(
-            f"log_root {log_root} holds a run already; add --resume_training to go on with it, or "
-            "choose another log_root"
-        )
-
-
-def load_splits(config: TrainConfig, data_dir: Path | None, max_seq_len: int | None) -> Splits:
-    """Load the data of a run and check that it can be trained on."""
-    splits = load(config.data_set, data_dir, max_seq_len)
-    if len(splits.train) < config.batch_size:
-        raise DatasetError(
-            f"the train split has {len(splits.train)} sketches and batch_size is "
-            f"{config.batch_size}; a batch takes different sketches"
-        )
-    return splits
-
-
-def check_resumable(log_root: Path, model_config: ModelConfig, train_config: TrainConfig) -> None:
-    """Refuse to resume a run with other hyper-parameters."""
-    saved_model, saved_train = checkpoints.read_config(checkpoints.find(log_root, "last"))
-    for saved, given in ((saved_model, model_config), (saved_train, train_config)):
-        for name, value in saved.__dict__.items():
-            if name not in CHANGEABLE and getattr(given, name) != value:
-                raise TrainingError(
-                    f"{name} is {getattr(given, name)!r}, but the run in {log_root} has {value!r}; "
-                    f"on resuming only {' and '.join(CHANGEABLE)} may change"
-                )
-
-
-def check_same_data(log_root: Path, model: SketchRNN, splits: Splits) -> None:
-    """Refuse to resume a run with data of another scale factor."""
-    of_run, of_data = float(model.scale_factor), float(torch.tensor(splits.scale_factor))
-    if of_run != of_data:
-        raise TrainingError(
-            f"the data has the scale factor {of_data:g}, but the run in {log_root} was made with "
-            f"{of_run:g}: this is not the data that it was started on"
-        )
-
-
-def build_model(
-    model_config: ModelConfig, train_config: TrainConfig, splits: Splits, device: str
-) -> SketchRNN:
-    """A new model with the weights of the run's seed and the scale factor of its data."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(derive_seed(train_config.seed, 0, Place.INITIALISATION))
-        try:
-            model = SketchRNN(model_config)
-        except RuntimeError as error:  # so torch says that memory cannot be had
-            raise TrainingError(
-                f"a model with dec_rnn_size {model_config.dec_rnn_size} and enc_rnn_size "
-                f"{model_config.enc_rnn_size} cannot be made here: {str(error).splitlines()[0]}"
-            ) from None
-    model.scale_factor.fill_(splits.scale_factor)
-    return model.to(device)
+        state = setup.resume(log_root, model, optimiser)
+        setup.check_same_data(log_root, model, splits)
+    return model, optimiser, splits, state
 
 
 @dataclass
 class _Run:
-    """The moving parts of a run."""
+    """The moving parts of a run.
+
+    Attributes:
+        step: takes steps of training.
+        state: where the run stands.
+        saved_step: the step of the last checkpoint, None before the first.
+    """
 
     model: SketchRNN
     config: TrainConfig
     splits: Splits
     optimiser: Optimiser
+    step: Step
     state: TrainingState
+    saved_step: int | None
     log_root: Path
-    metrics: Metrics
+    metrics: Metrics | NoMetrics
     display: Display
+    signals: StopSignals
+    pictures: int
+    ranks: Ranks
+    skipped_in_a_row: int = 0
 
-    def to_the_end(self) -> TrainingState:
-        since, since_step = time.perf_counter(), self.state.step
-        for step in range(self.state.step, self.config.num_steps):
-            losses = self.update(step)
-            done = step + 1
+    def to_the_end(self) -> None:
+        """Go on until the run is finished, or raise `Interrupted` when a signal came."""
+        self.start_interval()
+        try:
+            while True:
+                if self.evaluation_is_due():
+                    self.evaluate()
+                    self.save()
+                    self.start_interval()
+                if self.is_finished():
+                    return
+                self.check_signals()
+                self.advance()
+        except StopRequested:
+            if self.saved_step != self.state.step:
+                self.save()
+            assert self.signals.received is not None
+            raise Interrupted(self.signals.received, self.state.step) from None
+
+    def check_signals(self) -> None:
+        """Raise `StopRequested` on every rank if a signal came on one."""
+        number = self.ranks.largest(self.signals.received or 0)
+        if number:
+            self.signals.received = number
+            self.signals.check()
+
+    # ---- Where the run stands ----
+
+    def evaluation_is_due(self) -> bool:
+        done = self.state.step
+        is_due = done % self.config.save_every == 0 or done == self.config.num_steps
+        return done > 0 and is_due and self.state.evaluated_step != done
+
+    def is_finished(self) -> bool:
+        patience = self.config.patience
+        is_out_of_patience = 0 < patience <= self.state.stale_evaluations
+        return self.state.step >= self.config.num_steps or is_out_of_patience
+
+    # ---- Steps ----
+
+    def start_interval(self) -> None:
+        """Count seconds and steps from here on, for the next record of training."""
+        self.since, self.since_step = time.perf_counter(), self.state.step
+        self.step.stopwatch.take()
+
+    def advance(self) -> None:
+        """One step, and its record where one is due."""
+        done = self.state.step + 1
+        is_logged = done % self.config.log_every == 0
+        result = self.step(self.state.step, measure=is_logged)
+        if result.is_finite:
+            self.skipped_in_a_row = 0
             self.state = replace(self.state, step=done)
-            self.display.advance(done)
-            if done % LOG_EVERY == 0:
-                seconds = time.perf_counter() - since
-                self.report(losses, step, seconds, done - since_step)
-                since, since_step = time.perf_counter(), done
-            if done % self.config.save_every == 0 or done == self.config.num_steps:
-                self.evaluate_and_save()
-                since, since_step = time.perf_counter(), done
-        return self.state
+        else:
+            self.skip_or_stop(result)
+        self.display.advance(done)
+        if is_logged and result.is_finite:
+            self.record_training(result)
+            self.start_interval()
 
-    def update(self, step: int) -> Losses:
-        """One step of the optimiser on one batch."""
-        config, device = self.config, self.model.scale_factor.device
-        batch = random_batch(
-            self.splits.train,
-            config.batch_size,
-            self.splits.max_seq_len,
-            seed=derive_seed(config.seed, step, Place.BATCH),
-            random_scale_factor=config.random_scale_factor,
-            augment_stroke_prob=config.augment_stroke_prob,
-        )
-        self.model.train()
-        losses = self.model.loss(
-            torch.from_numpy(batch.strokes).to(device),
-            torch.from_numpy(batch.lengths).to(device),
-            kl_weight=kl_weight(config, step),
-            objective=config.objective,
-            kl_tolerance=config.kl_tolerance,
-            seed=place_seed(config.seed, step, Place.MODEL, device),
-        )
-        losses.total.backward()
-        self.optimiser.step(learning_rate(config, step))
-        return losses
+    def skip_or_stop(self, result: StepResult) -> None:
+        """Report a step that is not finite; go on without its update, or end the run."""
+        report = divergence.step_report(result, self.model, self.config)
+        self.optimiser.drop()
+        self.skipped_in_a_row += 1
+        is_over = self.config.on_nan == "stop"
+        if self.skipped_in_a_row > divergence.MOST_IN_A_ROW:
+            is_over = True
+            report["reason"] += f", as in the {divergence.MOST_IN_A_ROW} steps before"
+        self.report_non_finite(report, is_over)
+        skipped = self.state.skipped + 1
+        self.state = replace(self.state, step=self.state.step + 1, skipped=skipped)
 
-    def report(self, losses: Losses, step: int, seconds: float, steps: int) -> None:
-        """Write the figures of the last batch, as the original does: no averaging."""
-        cost = float(losses.total.detach())
-        if not math.isfinite(cost):
-            raise TrainingError(
-                f"the loss became {cost} by step {step + 1} (reconstruction "
-                f"{float(losses.reconstruction.detach())}, kl {float(losses.kl.detach())}); the "
-                f"last checkpoint in {self.log_root}, if there is one, is from before"
+    def report_non_finite(self, report: dict[str, Any], is_over: bool) -> None:
+        self.metrics.write_non_finite(report)
+        self.display.non_finite(report)
+        if is_over:
+            raise DivergedError(
+                f"step {report['step']}: {report['reason']}; the report is in "
+                f"{self.log_root / divergence.FILE}, and {self.last_checkpoint()}"
             )
+
+    def record_training(self, result: StepResult) -> None:
+        """Write the figures of the last batch, as the original does: no averaging."""
+        losses, step = result.losses, result.step
+        assert result.gradient_norm is not None
+        assert result.clip_fraction is not None
+        seconds = time.perf_counter() - self.since
+        phases = self.step.stopwatch.take()
         record: dict[str, Any] = {
             "step": step + 1,
             "split": "train",
-            "cost": cost,
+            "cost": float(losses.total.detach()),
             "reconstruction": float(losses.reconstruction.detach()),
             "kl": float(losses.kl.detach()),
             "learning_rate": learning_rate(self.config, step),
             "kl_weight": kl_weight(self.config, step),
+            "gradient_norm": float(result.gradient_norm),
+            "clip_fraction": float(result.clip_fraction),
+            "skipped": self.state.skipped,
             "seconds": seconds,
-            "sketches_per_second": steps * self.config.batch_size / seconds,
+            **{f"seconds_{phase}": phases[phase] for phase in PHASES},
+            "sketches_per_second": (step + 1 - self.since_step) * self.config.batch_size / seconds,
         }
         self.metrics.write(record)
         self.display.training(record)
 
-    def evaluate_and_save(self) -> None:
-        """Evaluate on valid, and on test after an improvement; save the last and the best."""
+    # ---- Evaluation and checkpoints ----
+
+    def evaluate(self) -> None:
+        """Evaluate on valid, and on test after an improvement; then write what came out.
+
+        A signal abandons the evaluation, of which nothing is written; the resumed run makes it.
+        """
         self.check_weights()
         best = self.state.best_cost
         valid = self.evaluate_split("valid")
-        if best is None or valid.cost < best:
-            self.state = replace(self.state, best_cost=valid.cost, best_step=self.state.step)
-            self.metrics.write_best(self.state.step, valid)
-            self.evaluate_split("test")
-        checkpoints.save(self.log_root, self.model, self.config, self.optimiser, self.state)
-        loss_curves(self.log_root / FILE, self.log_root / CURVES)
+        is_best = best is None or valid["cost"] < best
+        records = [valid, self.evaluate_split("test")] if is_best else [valid]
+        self.state = replace(
+            self.state,
+            evaluated_step=self.state.step,
+            stale_evaluations=0 if is_best else self.state.stale_evaluations + 1,
+            best_cost=valid["cost"] if is_best else best,
+            best_step=self.state.step if is_best else self.state.best_step,
+        )
+        for record in records:
+            self.metrics.write(record)
+            self.display.evaluation(record, is_best and record is valid)
+        if is_best:
+            self.metrics.write_best(valid)
+        if not self.ranks.is_first:
+            return
+        self.draw_pictures()
+        loss_curves(read_records(self.log_root / FILE), self.log_root / setup.CURVES)
 
     def check_weights(self) -> None:
-        for name, parameter in self.model.named_parameters():
-            if not bool(torch.isfinite(parameter).all()):
-                raise TrainingError(
-                    f"{name} is no longer finite after step {self.state.step}; the last "
-                    f"checkpoint in {self.log_root}, if there is one, is from before"
-                )
+        report = divergence.weight_report(self.model, self.state.step)
+        if report is not None:
+            self.report_non_finite(report, is_over=True)
 
-    def evaluate_split(self, split: str) -> Evaluation:
+    def evaluate_split(self, split: str) -> dict[str, Any]:
+        """The record of a split's evaluation."""
         start = time.perf_counter()
         step = self.state.step
-        result = evaluate(self.model, getattr(self.splits, split), self.config, step)
+        dataset = getattr(self.splits, split)
+        result: Evaluation = evaluate(
+            self.model,
+            dataset,
+            self.config,
+            step,
+            ranks=self.ranks,
+            between=self.check_signals,
+        )
         if not math.isfinite(result.cost):
-            raise TrainingError(
-                f"the cost of {split} is {result.cost} after step {step}; the last checkpoint in "
-                f"{self.log_root}, if there is one, is from before"
-            )
-        record = {
-            "step": step,
-            "split": split,
-            **result.record(),
-            "seconds": time.perf_counter() - start,
-        }
-        self.metrics.write(record)
-        best = self.state.best_cost
-        is_best = split == "valid" and (best is None or result.cost < best)
-        self.display.evaluation(record, is_best)
-        return result
+            reason = f"the cost of {split} is {result.cost}"
+            self.report_non_finite({"step": step, "reason": reason}, is_over=True)
+        seconds = time.perf_counter() - start
+        return {"step": step, "split": split, **result.record(), "seconds": seconds}
+
+    def draw_pictures(self) -> None:
+        """Draw with the model as it is; what keeps it from that is told, and the run goes on."""
+        if self.pictures == 0:
+            return
+        step = self.state.step
+        try:
+            drawn = draw_pictures(self.model, self.splits.valid, self.config, self.pictures)
+        except (ValueError, RuntimeError) as error:
+            self.display.note(f"step {step}  no pictures: {error}")
+            return
+        for name, file in write_pictures(self.log_root / PICTURES, drawn, step).items():
+            self.metrics.write_picture(name, file, step)
+
+    def save(self) -> None:
+        """Save the run as it stands; the first rank does."""
+        if self.ranks.is_first:
+            self.metrics.sync()
+            checkpoints.save(self.log_root, self.model, self.config, self.optimiser, self.state)
+        self.saved_step = self.state.step
+
+    # ---- How a run ends ----
+
+    def last_checkpoint(self) -> str:
+        if self.saved_step is None:
+            return "there is no checkpoint yet"
+        return f"the last checkpoint, of step {self.saved_step}, is whole"
+
+    def as_left(self, error: OSError) -> str:
+        """What a failed write ended, in a sentence."""
+        where = f"{error.filename}: " if error.filename else ""
+        return (
+            f"{where}{error.strerror or error}; the run in {self.log_root} stopped after step "
+            f"{self.state.step}, and {self.last_checkpoint()}"
+        )

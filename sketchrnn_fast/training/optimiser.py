@@ -43,6 +43,10 @@ class Optimiser:
             group["lr"] = learning_rate
             group["eps"] = EPSILON / math.sqrt(1.0 - BETAS[1] ** self.steps)
         self._adam.step()
+        self.drop()
+
+    def drop(self) -> None:
+        """Drop the gradients without an update."""
         self._adam.zero_grad(set_to_none=True)
 
     def moments(self, parameter: Parameter) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ class Place(IntEnum):
     BATCH = 1
     MODEL = 2
     EVALUATION = 3
+    PICTURES = 4
 
 
 def place_seed(run_seed: int, step: int, place: Place, device: torch.device) -> Tensor:

@@ -13,7 +13,7 @@ from drawings import TINY_MODEL, write_polygons
 from rich.console import Console
 
 from sketchrnn_fast.config import ModelConfig, TrainConfig
-from sketchrnn_fast.training import Result, train
+from sketchrnn_fast.training import Result, loop, train
 
 MODEL = ModelConfig(**TINY_MODEL)
 TRAIN = TrainConfig(data_set=("polygons.npz",), batch_size=8, num_steps=6, save_every=3)
@@ -32,8 +32,9 @@ def run(polygons_folder: Path, tmp_path: Path) -> Callable[..., Result]:
         options: dict[str, Any] = {
             "data_dir": polygons_folder,
             "console": Console(file=io.StringIO()),
+            "pictures": 0,
         }
-        for name in ("resume", "max_seq_len", "data_dir", "console"):
+        for name in ("resume", "max_seq_len", "data_dir", "console", "pictures"):
             if name in arguments:
                 options[name] = arguments.pop(name)
         model = {name: arguments.pop(name) for name in list(arguments) if hasattr(MODEL, name)}
@@ -45,3 +46,9 @@ def run(polygons_folder: Path, tmp_path: Path) -> Callable[..., Result]:
         )
 
     return train_tiny
+
+
+@pytest.fixture
+def without_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs draw no curves, which take longer than all else in a tiny one."""
+    monkeypatch.setattr(loop, "loss_curves", lambda *_: None)

@@ -208,24 +208,32 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "state",
+    ("state", "message"),
     [
-        {"step": "x"},
-        {"step": -5},
-        {"step": 4},
-        {"step": 10**400},
-        {"step": True},
-        {"step": 3, "best_cost": "a"},
-        {"step": 3, "best_cost": float("nan")},
-        {"step": 3, "best_cost": 1.0, "best_step": 4},
-        {},
+        ({"step": "x"}, "has step 'x'; it takes that of the folder's name"),
+        ({"step": -5}, "has step -5"),
+        ({"step": 4}, "has step 4"),
+        ({"step": 10**400}, "has step 1000"),
+        ({"step": True}, "has step True"),
+        ({}, "has step None"),
+        ({"step": 3, "best_cost": "a"}, "has best_cost 'a'; it takes a finite number or null"),
+        ({"step": 3, "best_cost": float("nan")}, "has best_cost nan"),
+        ({"step": 3, "best_cost": 1.0, "best_step": 4}, "has best_step 4; it takes a whole number"),
+        ({"step": 3, "evaluated_step": -1}, "has evaluated_step -1"),
+        ({"step": 3, "stale_evaluations": None}, "has stale_evaluations None"),
+        ({"step": 3, "skipped": 4}, "has skipped 4; it takes a whole number of at most 3"),
+        ({"step": 3, "colour": "red"}, "has colour, which is not known here"),
     ],
 )
 def test_a_damaged_state_of_training_is_refused(
-    state: dict[str, object], model: SketchRNN, save: Callable[..., Path], tmp_path: Path
+    state: dict[str, object],
+    message: str,
+    model: SketchRNN,
+    save: Callable[..., Path],
+    tmp_path: Path,
 ) -> None:
     (save(3) / "training_state.json").write_text(json.dumps(state))
-    with pytest.raises(CheckpointError, match=r"training_state.json has step .*; it takes whole"):
+    with pytest.raises(CheckpointError, match=f"training_state.json {message}"):
         checkpoints.resume(tmp_path, model, Optimiser(model.parameters(), 1.0))
 
 

@@ -85,7 +85,7 @@ def final_output(
     x = x[: int(lengths.max())]
     products = cell.input_products(x, None, weights).unbind(0)
     masks = dropout_masks(len(x), state[0], keep_prob).unbind(0)
-    active = (torch.arange(len(x))[:, None] < lengths)[..., None].unbind(0)
+    active = (torch.arange(len(x), device=x.device)[:, None] < lengths)[..., None].unbind(0)
     prepared = cell.prepare(weights)
     for t in reversed(range(len(x))) if reverse else range(len(x)):
         new_state = cell.step(products[t], state, masks[t], prepared)
@@ -97,7 +97,7 @@ def final_output(
 
 def dropout_masks(time_steps: int, hidden: Tensor, keep_prob: float) -> Tensor:
     """Factors 0 or 1/keep_prob for every step [T, B, N]; all are 1 where keep_prob is."""
-    kept = torch.rand(time_steps, *hidden.shape) < keep_prob
+    kept = torch.rand(time_steps, *hidden.shape, device=hidden.device) < keep_prob
     return kept.to(hidden.dtype).div_(keep_prob)
 
 

@@ -1,0 +1,53 @@
+"""What can go wrong with a run, one class for each exit code of the command line."""
+
+from __future__ import annotations
+
+from sketchrnn_fast.errors import UserError
+
+
+class TrainingError(UserError):
+    """A run cannot start, or cannot go on."""
+
+
+class DivergedError(TrainingError):
+    """A loss, a gradient or a weight is no longer finite; a report lies in the log root."""
+
+    exit_code = 3
+
+
+class WriteError(TrainingError):
+    """The log root cannot be written; the last checkpoint is whole."""
+
+    exit_code = 4
+
+
+class InUseError(TrainingError):
+    """Another run writes to the log root."""
+
+    exit_code = 5
+
+
+class RankError(TrainingError):
+    """The ranks cannot find each other, or one has ended or does not answer."""
+
+    exit_code = 6
+
+
+class OtherRankError(RankError):
+    """Another rank cannot go on, and tells why."""
+
+    is_told = True
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal ended the run, which was saved before.
+
+    Attributes:
+        signal: its number.
+        step: the updates done and saved.
+    """
+
+    def __init__(self, signal: int, step: int) -> None:
+        super().__init__(f"signal {signal} after step {step}")
+        self.signal = signal
+        self.step = step
