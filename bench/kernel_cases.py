@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
-from machine_code import Launch, recorded
+from machine_code import Compiled, Launch, compile_launch, recorded
 
+from sketchrnn_fast.errors import UserError as PlanError
 from sketchrnn_fast.ops import triton as glue
 from sketchrnn_fast.ops import triton_hyper_lstm as hyper_glue
 from sketchrnn_fast.ops.recurrent_call import Call, ResultGradients
 from sketchrnn_fast.reference.hyper_lstm import HyperLSTMWeights
 from sketchrnn_fast.reference.layer_norm_lstm import LayerNormLSTMWeights
 from sketchrnn_fast.reference.lstm import LSTMWeights
+
+FORMS = ("sequence", "step", "persistent")
 
 # Sketch-RNN's: input and static input, batch, the hyper cell and its embedding.
 X, S, B, HYPER, EMBEDDING = 5, 128, 100, 256, 32
@@ -58,6 +61,85 @@ def recurrent_launches(
     for launch in launches:
         unique.setdefault((launch.name, *sorted(launch.keywords.items())), launch)
     return list(unique.values())
+
+
+class CompiledCase(NamedTuple):
+    """A kernel compiled as an op would launch it."""
+
+    op: str
+    units: int  # K of the mixture density
+    dtype: torch.dtype
+    target: str
+    form: str
+    launch: Launch
+    compiled: Compiled
+
+    @property
+    def kernel(self) -> str:
+        """Its name, with what tells it from others of that name."""
+        phase = self.launch.keywords.get("PHASE")
+        adds = self.launch.keywords.get("ADD")
+        which = {None: "", True: " backward", False: " forward"}[adds] if phase is None else f" {phase}"
+        return self.launch.name.removesuffix("_kernel").strip("_") + which
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether it multiplies matrices, and so must do it on the chip's units for that.
+
+        AMD's take no float32 in the precision that is asked for here, `ieee`.
+        """
+        if self.target == "gfx942" and self.dtype == torch.float32:
+            return False
+        of_rows = self.launch.keywords.get("PHASE") in ("P2", "P5", "B1", "B4")
+        return not of_rows and ("BLOCK_K" in self.launch.keywords or self.form == "persistent")
+
+
+def compiled_cases(
+    op: str, units: int, dtype: torch.dtype, target: str, forms: Sequence[str] | None = None
+) -> Iterator[CompiledCase]:
+    """The kernels of a recurrent op in the form that it takes and in the others that it can."""
+    for form in FORMS if forms is None else forms:
+        try:
+            launches = recurrent_launches(op, units, dtype, target, form)
+        except PlanError:
+            continue
+        for launch in launches:
+            if launch.name != "keep_bits_kernel":
+                compiled = compile_launch(launch, target)
+                yield CompiledCase(op, units, dtype, target, form, launch, compiled)
+
+
+def default_form(op: str, units: int, dtype: torch.dtype, target: str) -> str:
+    from sketchrnn_fast.kernels import tuning
+
+    return tuning.plan_for(op, units, dtype, target).form
+
+
+def mixture_cases(mixtures: int, dtype: torch.dtype, target: str) -> Iterator[CompiledCase]:
+    """The kernels of the mixture density, with its gradient, without, and backward."""
+    from sketchrnn_fast.kernels import mixture_density as kernels
+
+    rows, width = 25_000, 6 * mixtures + 3
+
+    def empty(*shape: int, dtype: torch.dtype = dtype) -> torch.Tensor:
+        return torch.empty(shape, dtype=dtype, device="meta")
+
+    compute = torch.promote_types(dtype, torch.float32)
+    loss, gradient = empty(rows, dtype=compute), empty(rows, width, dtype=compute)
+    inputs = (empty(rows, width), empty(rows, 5), empty(rows), empty(rows))
+    with recorded(kernels) as launches:
+        kernels.mixture_density(*inputs, loss, loss, gradient)
+        kernels.mixture_density(*inputs, loss, loss, None)
+        kernels.mixture_density_backward(loss, loss, gradient, gradient)
+    for launch in launches:
+        compiled = compile_launch(launch, target)
+        yield CompiledCase("mixture_density", mixtures, dtype, target, "", launch, compiled)
+
+
+def budget_key(case: CompiledCase) -> str:
+    """A line of the committed budget."""
+    parts = (case.op, case.units, str(case.dtype).removeprefix("torch."), case.target, case.form)
+    return " ".join(map(str, (*parts, case.kernel)))
 
 
 def _weights_type(op: str) -> Any:

@@ -28,6 +28,15 @@ TARGETS: dict[str, tuple[str, int | str, int]] = {
     "gfx942": ("hip", "gfx942", 64),
 }
 
+# Bytes of shared memory that a program may have; the compiler does not refuse more.
+SHARED_LIMIT = {
+    "sm_80": 163 << 10,
+    "sm_90": 227 << 10,
+    "sm_100": 227 << 10,
+    "sm_120": 99 << 10,
+    "gfx942": 64 << 10,
+}
+
 TYPES = {
     torch.float64: "fp64",
     torch.float32: "fp32",
@@ -182,3 +191,54 @@ def find_tool(name: str) -> str:
     if found is None:
         raise ToolError(f"there is no {name}, which comes with CUDA and with Triton")
     return found
+
+
+class Chip(NamedTuple):
+    """Of one multiprocessor.
+
+    Attributes:
+        registers: 32-bit ones.
+        threads: that can be resident.
+        shared_bytes: shared memory for all programs.
+        register_unit: registers of a thread are handed out in multiples of this.
+    """
+
+    registers: int
+    threads: int
+    shared_bytes: int
+    register_unit: int
+
+
+# CUDA's programming guide (compute capabilities); AMD's CDNA 3 instruction set, four SIMDs together.
+CHIPS = {
+    "sm_80": Chip(65536, 2048, 164 << 10, 8),
+    "sm_90": Chip(65536, 2048, 228 << 10, 8),
+    "sm_100": Chip(65536, 2048, 228 << 10, 8),
+    "sm_120": Chip(65536, 1536, 100 << 10, 8),
+    "gfx942": Chip(4 * 512 * 64, 2048, 64 << 10, 8),
+}
+
+
+def programs_at_once(kernel: Compiled, target: str) -> int:
+    """How many programs a multiprocessor holds, by calculation."""
+    chip = CHIPS[target]
+    of_thread = -(-max(kernel.registers, 1) // chip.register_unit) * chip.register_unit
+    by_registers = chip.registers // (of_thread * kernel.threads)
+    by_shared = chip.shared_bytes // max(kernel.shared_bytes, 1)
+    return min(by_registers, chip.threads // kernel.threads, by_shared, 32)
+
+
+_INSTRUCTION = re.compile(
+    r"/\*([0-9a-f]+)\*/\s+(.*?);\s+/\* 0x([0-9a-f]{16}) \*/\s+/\* 0x([0-9a-f]{16}) \*/"
+)
+
+
+def issue_cycles(kernel: Compiled) -> int | None:
+    """The stall counts of all instructions of a warp, summed, each loop's body once.
+
+    Since Volta an instruction's encoding says how many cycles its warp waits before the next one
+    (bits 105 to 108). The sum knows nothing of latencies: not of memory's, nor of those that a warp
+    waits for by scoreboard.
+    """
+    stalls = [(int(high, 16) >> 41) & 0xF for *_, high in _INSTRUCTION.findall(kernel.code)]
+    return sum(stalls) if stalls else None

@@ -54,7 +54,7 @@ from sketchrnn_fast.kernels.gates import NORM_VECTORS
 from sketchrnn_fast.kernels.hyper_phases import backward_item, forward_item, items_of_tile
 from sketchrnn_fast.kernels.phases import time_of
 from sketchrnn_fast.kernels.sequence import Walk, most_steps, new_counter, processors
-from sketchrnn_fast.kernels.tuning import Tile, padded
+from sketchrnn_fast.kernels.tuning import Tile, padded, row_tile
 
 _CHANGING = ["t", "time_steps", "rows"]  # which must not compile anew where they are 1 or round
 
@@ -409,9 +409,9 @@ def forward(
         if walk.plan.form == "step":
             for t in range(T - 1, -1, -1) if walk.reverse else range(T):
                 for phase in FORWARD_PHASES:
-                    grid = (items(phase, B, flags),)
-                    forward_phase_kernel[grid](
-                        t, *arguments, B, *numbers, PHASE=phase, **flags,
+                    of_phase = flags | {"ROW_TILE": _row_tile(phase, flags)}
+                    forward_phase_kernel[(items(phase, B, of_phase),)](
+                        t, *arguments, B, *numbers, PHASE=phase, **of_phase,
                         **_options(walk.plan.forward, phase, walk.plan.row_warps),
                     )  # fmt: skip
             return
@@ -446,7 +446,7 @@ def backward(
     flags = _flags(walk, weights, plan.backward)
     programs, cooperative = _programs(walk, B, plan.backward, x_products.device)
     if plan.form == "step":
-        programs = items("B1", B, flags)
+        programs = B  # at most: each program of a row phase has a place of its own
     norm_gradients = x_products.new_zeros(
         programs, NORM_VECTORS * flags["UNITS"], dtype=torch.float32
     )
@@ -470,8 +470,9 @@ def backward(
         if plan.form == "step":
             for t in range(T) if walk.reverse else range(T - 1, -1, -1):
                 for phase in BACKWARD_PHASES:
-                    backward_phase_kernel[(items(phase, B, flags),)](
-                        t, *arguments, *numbers, PHASE=phase, **flags,
+                    of_phase = flags | {"ROW_TILE": _row_tile(phase, flags)}
+                    backward_phase_kernel[(items(phase, B, of_phase),)](
+                        t, *arguments, *numbers, PHASE=phase, **of_phase,
                         **_options(plan.backward, phase, plan.row_warps),
                     )  # fmt: skip
         else:
@@ -502,6 +503,11 @@ def items(phase: str, rows: int, flags: dict[str, Any]) -> int:
     }[phase]
     of_tile = triton.cdiv(columns, flags["BLOCK_N"]) + (12 if phase == "B2" else 0)
     return triton.cdiv(rows, flags["ROWS"]) * of_tile
+
+
+def _row_tile(phase: str, flags: dict[str, Any]) -> int:
+    """Rows of a program of a row phase, which may be the hyper cell's."""
+    return row_tile(flags["HYPER"] if phase in ("P2", "B4") else flags["UNITS"])
 
 
 def _flags(walk: Walk, weights: HyperWeights, tile: Tile) -> dict[str, Any]:

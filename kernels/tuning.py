@@ -1,38 +1,29 @@
-"""Which form of a recurrent kernel runs, and its tiles: a table by architecture, width and dtype.
+"""Which form of a recurrent kernel runs, and its tiles, by architecture, op, width and dtype.
+
+Rows that were measured stand in `measured.py`, which `python bench/tune.py` writes on a machine that has
+a GPU; **there is none yet**. For all else there are the rules below, each with its reason; they follow
+from what the compiler says of registers, spills and shared memory (`python bench/run.py static`) and
+from the estimates of docs/triton.md.
 
 Neither the batch nor the length of the sequences is looked at, so a kernel that was compiled serves all,
-and nothing is tuned while a model trains. `python bench/tune.py` measures the candidates on a machine
-that has a GPU and prints the rows. **No row has been measured yet**: they follow from what the compiler
-says of registers, spills and shared memory (`python bench/run.py static`), and from the estimates of
-docs/triton.md. Each choice has its reason beside it.
+and nothing is tuned while a model trains.
 """
 
 from __future__ import annotations
 
 import os
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import torch
 
 from sketchrnn_fast.errors import UserError
+from sketchrnn_fast.kernels.measured import FORMS, MEASURED, Form, Tile
 
-Form = Literal["sequence", "step", "persistent"]
-FORMS: tuple[str, ...] = get_args(Form)
 FORM_VARIABLE = "SKETCHRNN_FAST_TRITON_FORM"
 
 
 class PlanError(UserError):
     """The form that was asked for does not exist, or cannot do this."""
-
-
-class Tile(NamedTuple):
-    """Of a matrix product: rows, columns and depth of a tile, warps of a program, loads in flight."""
-
-    rows: int
-    columns: int
-    depth: int
-    warps: int
-    stages: int
 
 
 class Plan(NamedTuple):
@@ -60,6 +51,11 @@ def padded(units: int) -> int:
     return max(16, 1 << (units - 1).bit_length())
 
 
+def row_tile(units: int) -> int:
+    """Rows of a program that works on whole rows: a thread has four values of each of their vectors."""
+    return max(1, min(8, 512 // padded(units)))
+
+
 def architecture(device: torch.device) -> str:
     """As the table names it: sm_80, sm_86, sm_90, sm_100, sm_120 or gfx942, or the nearest to it."""
     if device.type != "cuda":
@@ -80,16 +76,23 @@ def plan(op: str, units: int, dtype: torch.dtype, device: torch.device) -> Plan:
     Raises:
         PlanError: the environment names a form that does not exist or cannot do this.
     """
-    chip = architecture(device)
+    return plan_for(op, units, dtype, architecture(device))
+
+
+def plan_for(op: str, units: int, dtype: torch.dtype, chip: str) -> Plan:
+    """The same for an architecture of the table."""
     bits = dtype.itemsize * 8
-    form = _form(op, units, bits, chip)
-    forward, backward = _tiles(op, form, units, bits, chip)
+    measured = MEASURED.get((chip, op, padded(units), bits))
+    if measured is not None and not os.environ.get(FORM_VARIABLE):
+        form, (forward, backward) = measured.form, measured[1:]
+    else:
+        form = _form(op, units, bits, chip)
+        forward, backward = _tiles(op, form, units, bits, chip)
     return Plan(
         form=form,
         forward=forward,
         backward=backward,
-        # Two values of each of a row's vectors a thread; with four, backward spills from N = 2048 on.
-        row_tile=max(1, min(8, 512 // padded(units))),
+        row_tile=row_tile(units),
         row_warps=_row_warps(units),
         precision=_precision(chip),
     )
@@ -100,52 +103,66 @@ def _form(op: str, units: int, bits: int, chip: str) -> Form:
     if named:
         return _named_form(named, op, units, bits, chip)
     # A program of the form `sequence` reads all recurrent weights at every step, at some 64 bytes a
-    # cycle: the 0.5 MB of N = 256 in 16 bits take about as long as the two launches of `step`; more
-    # weights take longer, and more accumulators spill.
-    most = 128 if bits == 32 or op == "hyper_lstm" else 256
+    # cycle: the 0.5 MB of N = 256 in 16 bits take about as long as the two launches of `step`, and
+    # those of a HyperLSTM longer than its five from N = 256 on.
+    most = _most_in_registers(bits, chip)
+    if op == "hyper_lstm":
+        most = min(128, most)
     return "sequence" if padded(units) <= most else "step"
+
+
+def _most_in_registers(bits: int, chip: str) -> int:
+    """Units whose four gates a program holds for a tile of rows, backwards too, without a spill."""
+    if chip == "gfx942":
+        return 0
+    return 256 if bits == 16 and chip != "sm_100" else 128
 
 
 def _named_form(named: str, op: str, units: int, bits: int, chip: str) -> Form:
     if named not in FORMS:
         raise PlanError(f"{FORM_VARIABLE} names the form {named!r}; there are {', '.join(FORMS)}")
-    if chip != "interpreter":
-        # The registers hold four gates of 256 units; the chip, columns of W_hh of 512 in 16 bits.
-        if named == "sequence" and op != "hyper_lstm" and padded(units) > 256:
-            raise PlanError(
-                f"{FORM_VARIABLE}=sequence takes up to 256 units, and {op} has {units}"
-            )
-        if named == "persistent" and op != "hyper_lstm" and (bits == 32 or units > 512):
-            raise PlanError(
-                f"{FORM_VARIABLE}=persistent takes up to 512 units in 16 bits, and {op} has {units} "
-                f"in {bits}"
-            )
+    if chip == "interpreter" or named == "step":
+        return named  # type: ignore[return-value]
+    if chip == "gfx942":
+        raise PlanError(f"{FORM_VARIABLE}={named} spills registers on AMD, which has the form step")
+    most = _most_in_registers(bits, chip)
+    if op != "hyper_lstm" and named == "sequence" and padded(units) > most:
+        raise PlanError(
+            f"{FORM_VARIABLE}=sequence takes up to {most} units in {bits} bits on {chip}, and {op} "
+            f"has {units}"
+        )
+    # The chip holds columns of W_hh of 512 units in 16 bits.
+    if op != "hyper_lstm" and named == "persistent" and (bits == 32 or units > 512):
+        raise PlanError(
+            f"{FORM_VARIABLE}=persistent takes up to 512 units in 16 bits, and {op} has {units} in "
+            f"{bits}"
+        )
     return named  # type: ignore[return-value]
 
 
 def _tiles(op: str, form: Form, units: int, bits: int, chip: str) -> tuple[Tile, Tile]:
     """Of the products forward and backward."""
     wide = bits == 32
-    amd = chip == "gfx942"
-    small = chip in ("sm_86", "sm_120") or amd  # 99 KB or 64 KB of shared memory for a program
+    if form == "sequence" and op != "hyper_lstm":
+        # Eight rows, the least that NVIDIA's matrix units take: more rows would need more registers
+        # than there are, and leave more of the chip idle. Backward has one accumulator instead of
+        # four, so its tiles are deeper where shared memory is 99 KB a program.
+        small = chip in ("sm_86", "sm_120")
+        warps = 8 if padded(units) > 128 else 4
+        forward = Tile(8, padded(units), 16 if wide or small else 32, warps, 3)
+        return forward, forward._replace(depth=16 if wide else 32)
     if form == "sequence":
-        # Eight rows, the least that the matrix units of NVIDIA take (AMD: sixteen): more rows would
-        # need more registers than there are, and leave more of the chip idle.
-        rows = 16 if amd else 8
-        if op == "hyper_lstm":
-            tile = Tile(rows, 128, 16 if wide else 32, 8, 2 if small else 3)
-            return tile, tile
-        depth = (16 if wide else 32) // (2 if amd else 1)
-        tile = Tile(rows, padded(units), depth, 8, 2 if small else 3)
+        tile = Tile(8, 128, 16 if wide else 32, 8, 2)
         return tile, tile
     if form == "persistent" and op != "hyper_lstm":
         # 64 and 16 columns make 32 tiles each of N = 512, so that several groups of programs share
         # the rows of a chip with a hundred multiprocessors.
         return Tile(16, 64, 0, 8, 1), Tile(16, 16, 0, 8, 1)
     # 64 columns are the least of a warp group's product on Hopper; 32 rows a tile make a hundred
-    # programs of N = 512 and a batch of 100.
+    # programs of N = 512 and a batch of 100. P4 of a HyperLSTM has three accumulators.
     depth = 32 if wide else 64
-    return Tile(32, 64, depth, 4, 3), Tile(32, 32, depth, 4, 3)
+    rows = 16 if wide and op == "hyper_lstm" else 32
+    return Tile(rows, 64, depth, 4, 3), Tile(32, 32, depth, 4, 3)
 
 
 def _row_warps(units: int) -> int:

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any
 
-def info() -> None:
-    """Print versions, the machine, and the backends."""
+import typer
+
+CHIPS = ("sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "gfx942")
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def info(
+    units: Annotated[
+        int | None, typer.Option(min=1, help="say which Triton kernels so many units take")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help=f"of their tensors: {', '.join(DTYPES)}")] = "float32",
+    chip: Annotated[
+        str | None, typer.Option(help=f"{', '.join(CHIPS)}; this machine's GPU if not given")
+    ] = None,
+) -> None:
+    """Print versions, the machine, the backends, and which kernels the cells take."""
     import platform
 
     import torch
@@ -28,7 +43,29 @@ def info() -> None:
         reason = backends.unavailable(name)
         state = ", ".join(backends.implemented(name)) if reason is None else f"no: {reason}"
         table.add_row(f"backend {name}", state)
+    if units is not None:
+        for name, plan in _plans(units, dtype, chip).items():
+            table.add_row(name, plan)
     Console().print(table)
+
+
+def _plans(units: int, dtype: str, chip: str | None) -> dict[str, Any]:
+    """The form of the Triton kernels of each cell."""
+    import torch
+
+    from sketchrnn_fast.errors import UserError
+    from sketchrnn_fast.ops.triton import plan_sentence
+
+    if dtype not in DTYPES:
+        raise UserError(f"--dtype is {dtype}; it takes {', '.join(DTYPES)}")
+    if chip is not None and chip not in CHIPS:
+        raise UserError(f"--chip is {chip}; it takes {', '.join(CHIPS)}")
+    if chip is None and not torch.cuda.is_available():
+        raise UserError("PyTorch finds no GPU, so --units needs a --chip beside it")
+    return {
+        f"{op} of {units}": plan_sentence(op, units, getattr(torch, dtype), chip)
+        for op in ("lstm", "layer_norm_lstm", "hyper_lstm")
+    }
 
 
 def _native_rows() -> dict[str, str]:

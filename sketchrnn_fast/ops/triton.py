@@ -110,6 +110,24 @@ def _walk(call: Call, weights: Weights) -> Walk:
     return walk(op, call, weights.w_hh, norms)
 
 
+def plan_sentence(op: str, units: int, dtype: torch.dtype, chip: str | None = None) -> str:
+    """Which kernels a recurrent op takes on a chip (sm_80, …, gfx942), or on this machine's GPU.
+
+    Raises:
+        PlanError: the environment names a form that cannot do this.
+    """
+    from sketchrnn_fast.kernels import tuning
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    plan = tuning.plan_for(op, units, dtype, chip or tuning.architecture(device))
+    launches = {"step": 5 if op == "hyper_lstm" else 2}.get(plan.form)
+    what = "one launch a sequence" if launches is None else f"{launches} launches a step"
+    rows, columns, depth, warps, _ = plan.forward
+    tile = f"{rows} rows × {columns} columns" + (f" × {depth}" if depth else "")
+    precision = f", float32 products in {plan.precision}" if dtype == torch.float32 else ""
+    return f"{plan.form}: {what}; tiles of {tile}, {warps} warps{precision}"
+
+
 # What the ops share -----------------------------------------------------------------------------
 
 
