@@ -1,4 +1,5 @@
-"""The launches of the Triton kernels for given sizes, as the ops would make them on a given chip."""
+"""The launches of the Triton kernels for given sizes, as the ops would make them on a given
+chip."""
 
 from __future__ import annotations
 
@@ -11,9 +12,9 @@ from unittest import mock
 import torch
 from machine_code import Compiled, Launch, compile_launch, recorded
 
-from sketchrnn_fast.errors import UserError as PlanError
 from sketchrnn_fast.ops import triton as glue
 from sketchrnn_fast.ops import triton_hyper_lstm as hyper_glue
+from sketchrnn_fast.ops.backends import BackendError
 from sketchrnn_fast.ops.recurrent_call import Call, ResultGradients
 from sketchrnn_fast.reference.hyper_lstm import HyperLSTMWeights
 from sketchrnn_fast.reference.layer_norm_lstm import LayerNormLSTMWeights
@@ -35,7 +36,7 @@ def on_chip(target: str, form: str | None = None) -> Iterator[None]:
     if form is not None:
         environment[tuning.FORM_VARIABLE] = form
     with (
-        mock.patch.object(tuning, "architecture", lambda device: target),
+        mock.patch.object(tuning, "architecture", return_value=target),
         mock.patch.dict(os.environ, environment, clear=True),
     ):
         yield
@@ -77,10 +78,12 @@ class CompiledCase(NamedTuple):
     @property
     def kernel(self) -> str:
         """Its name, with what tells it from others of that name."""
-        phase = self.launch.keywords.get("PHASE")
-        adds = self.launch.keywords.get("ADD")
-        which = {None: "", True: " backward", False: " forward"}[adds] if phase is None else f" {phase}"
-        return self.launch.name.removesuffix("_kernel").strip("_") + which
+        name = self.launch.name.removesuffix("_kernel").strip("_")
+        if "PHASE" in self.launch.keywords:
+            return f"{name} {self.launch.keywords['PHASE']}"
+        if "ADD" in self.launch.keywords:
+            return f"{name} {'backward' if self.launch.keywords['ADD'] else 'forward'}"
+        return name
 
     @property
     def multiplies(self) -> bool:
@@ -101,7 +104,7 @@ def compiled_cases(
     for form in FORMS if forms is None else forms:
         try:
             launches = recurrent_launches(op, units, dtype, target, form)
-        except PlanError:
+        except BackendError:
             continue
         for launch in launches:
             if launch.name != "keep_bits_kernel":

@@ -1,7 +1,7 @@
 """Triton kernels compiled with no GPU present, and what their machine code takes of one.
 
-A launcher (`kernels.sequence.forward`, …) is called with tensors that have no memory while its kernels
-are replaced by something that takes notes; so what is compiled is what would be launched.
+A launcher (`kernels.sequence.forward`, …) is called with tensors that have no memory while its
+kernels are replaced by something that takes notes; so what is compiled is what would be launched.
 """
 
 from __future__ import annotations
@@ -209,7 +209,8 @@ class Chip(NamedTuple):
     register_unit: int
 
 
-# CUDA's programming guide (compute capabilities); AMD's CDNA 3 instruction set, four SIMDs together.
+# CUDA's programming guide (compute capabilities); AMD's CDNA 3 instruction set, four SIMDs
+# together.
 CHIPS = {
     "sm_80": Chip(65536, 2048, 164 << 10, 8),
     "sm_90": Chip(65536, 2048, 228 << 10, 8),

@@ -4,8 +4,9 @@
     python bench/tune.py --write                 and writes it to kernels/measured.py
     python bench/tune.py --op lstm --units 512   of one op and width
 
-For each op, width and dtype every form and a few tiles are tried; a plan whose results differ from those
-of the rules' own plan by more than rounding is not timed. Untested on a GPU: none was at hand.
+For each op, width and dtype every form and a few tiles are tried; a plan whose results differ from
+those of the rules' own plan by more than rounding is not timed. Untested on a GPU: none was at
+hand.
 """
 
 from __future__ import annotations
@@ -102,7 +103,8 @@ def disagree(
     results: tuple[torch.Tensor, ...], expected: tuple[torch.Tensor, ...], most: float
 ) -> bool:
     return any(
-        not float((one.float() - other.float()).norm() / other.float().norm().clamp(min=1e-30)) <= most
+        not float((one.float() - other.float()).norm() / other.float().norm().clamp(min=1e-30))
+        <= most
         for one, other in zip(results, expected, strict=True)
     )
 

@@ -5,8 +5,8 @@
 program reads behind it: the barrier within the program orders its threads' writes before the one
 thread's release, and that thread's acquire before the reads of all.
 
-The launch must be cooperative (`launch_cooperative_grid`), which is refused when not all programs fit
-the chip at once; with programs that wait to be scheduled the others would wait for ever.
+The launch must be cooperative (`launch_cooperative_grid`), which is refused when not all programs
+fit the chip at once; with programs that wait to be scheduled the others would wait for ever.
 """
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"

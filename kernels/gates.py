@@ -11,10 +11,9 @@ and every LN left out where NORMALISE is false:
 Every kernel of every recurrent op calls these two functions, so the step is written once. Tiles are
 float32 [PADDED, ROWS], where PADDED is N up to a power of two; `inside` marks the units below N.
 
-    norms           float32 [10 N]: gammas of the gates [4N], betas [4N], gamma and beta of c [N] [N]
-    norm_gradients  float32 [10 N], in the same order: the sums over the rows of one program and over
-                    time, which the program keeps for itself, so that no order of additions is left to
-                    chance
+    norms           float32 [10 N]: gammas of the gates [4N], betas [4N], c's gamma [N] and beta
+    norm_gradients  float32 [10 N], in the same order: sums over a program's rows and over time;
+                    each program has its own, so that no order of additions is left to chance
 
 Where NORMALISE is false neither is touched.
 

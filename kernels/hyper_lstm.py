@@ -1,6 +1,7 @@
 """The HyperLSTM over a sequence, in the forms of `sequence.py`.
 
-For each step t, a hat marking the hyper cell of H units, [x, s] standing for x_t and the static input:
+For each step t, a hat marking the hyper cell of H units, [x, s] standing for x_t and the static
+input:
 
     P1  [r | r̂] = h [W_hh | Ŵ_h] + ĥ [0 | Ŵ_hh]              product phase
     P2  ĥ, ĉ = step([x, s] Ŵ_x + r̂, ĉ)                       row phase, with layer norm
@@ -17,12 +18,12 @@ with p = [x, s] W_xh. And backwards, from the gradients of h and c:
     B4  dr̂ from `step_backward`                              row phase
     B5  dh = [dr | dr̂] [W_hh | Ŵ_h]ᵀ ;  dĥ = dr̂ Ŵ_hhᵀ        product phase
 
-In the form `step` each phase is a launch. In `sequence` and `persistent` one launch goes through all
-phases of all steps, with a barrier between two: within the program, which owns a tile of rows, or over
-the grid, whose programs share all tiles. The weights stream from the L2 cache in both.
+In the form `step` each phase is a launch. In `sequence` and `persistent` one launch goes through
+all phases of all steps, with a barrier between two: within the program, which owns a tile of rows,
+or over the grid, whose programs share all tiles. The weights stream from the L2 cache in both.
 
-Layouts, contiguous, beside those of `sequence.py`; the twelve small matrices stand in the order x, h, b
-and i, j, f, o:
+Layouts, contiguous, beside those of `sequence.py`; the twelve small matrices stand in the order x,
+h, b and i, j, f, o:
 
     x_products D [T, B, 4N]      x W_xh, without the static input's share
     hyper_gates D [T, B, 4H]     as `gates`, of the hyper cell; hyper_static, hyper_cell likewise
@@ -52,9 +53,10 @@ from torch import Tensor
 from sketchrnn_fast.kernels.barrier import grid_barrier
 from sketchrnn_fast.kernels.gates import NORM_VECTORS
 from sketchrnn_fast.kernels.hyper_phases import backward_item, forward_item, items_of_tile
+from sketchrnn_fast.kernels.measured import Tile
 from sketchrnn_fast.kernels.phases import time_of
 from sketchrnn_fast.kernels.sequence import Walk, most_steps, new_counter, processors
-from sketchrnn_fast.kernels.tuning import Tile, padded, row_tile
+from sketchrnn_fast.kernels.tuning import padded, row_tile
 
 _CHANGING = ["t", "time_steps", "rows"]  # which must not compile anew where they are 1 or round
 
@@ -361,8 +363,8 @@ class HyperWeights(NamedTuple):
 
 
 class HyperSaved(NamedTuple):
-    """What forward fills and backward reads; layouts as above. `recurrent` and the cells are None where
-    nothing is to be saved."""
+    """What forward fills and backward reads; layouts as above. `recurrent` and the cells are None
+    where nothing is to be saved."""
 
     gates: Tensor
     cell: Tensor | None
@@ -454,7 +456,14 @@ def backward(
         programs, NORM_VECTORS * flags["HYPER"], dtype=torch.float32
     )
     arguments = (
-        *(saved.gates, p(saved.cell), saved.hyper_gates, p(saved.hyper_cell), x_products, p(static)),
+        *(
+            saved.gates,
+            p(saved.cell),
+            saved.hyper_gates,
+            p(saved.hyper_cell),
+            x_products,
+            p(static),
+        ),
         *(p(saved.recurrent), saved.codes, weights.w, weights.z, weights.projections, p(walk.keep)),
         *(p(walk.norms), weights.hyper_norms, norm_gradients, hyper_norm_gradients),
         *(p(walk.lengths), p(walk.order), p(grad_hidden), initial.c, initial.hyper_c),
@@ -492,7 +501,7 @@ _ROW_PHASES = ("P2", "P5", "B1", "B4")
 def items(phase: str, rows: int, flags: dict[str, Any]) -> int:
     """How many items a phase has."""
     if phase in _ROW_PHASES:
-        return triton.cdiv(rows, flags["ROW_TILE"])
+        return int(triton.cdiv(rows, flags["ROW_TILE"]))
     columns = {
         "P1": 4 * flags["UNITS"] + 4 * flags["HYPER"],
         "P3": 12 * flags["EMBEDDING"],
@@ -502,7 +511,7 @@ def items(phase: str, rows: int, flags: dict[str, Any]) -> int:
         "B5": flags["UNITS"] + flags["HYPER"],
     }[phase]
     of_tile = triton.cdiv(columns, flags["BLOCK_N"]) + (12 if phase == "B2" else 0)
-    return triton.cdiv(rows, flags["ROWS"]) * of_tile
+    return int(triton.cdiv(rows, flags["ROWS"]) * of_tile)
 
 
 def _row_tile(phase: str, flags: dict[str, Any]) -> int:

@@ -22,16 +22,16 @@ def recurrent_product_phase(
     UNITS: tl.constexpr, HYPER: tl.constexpr, ROWS: tl.constexpr, BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr, HAS_LENGTHS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """P1. A tile of columns lies in the main cell's or, if it touches the hyper cell's, reads ĥ too;
-    what that adds to the main cell's columns is multiplied by zeros."""
+    """P1. A tile of columns lies in the main cell's or, if it touches the hyper cell's, reads ĥ
+    too; what that adds to the main cell's columns is multiplied by zeros."""
     WIDTH: tl.constexpr = 4 * UNITS + 4 * HYPER
     k_end = UNITS
     if first_column + BLOCK_N > 4 * UNITS:
         k_end = UNITS + HYPER
     product_phase(
-        first_row, first_column, t, h_ptr, UNITS + HYPER, w_ptr, WIDTH, 1, h_ptr, products_ptr, WIDTH,
-        lengths_ptr, order_ptr, rows, k_end, WIDTH, ROWS, BLOCK_N, BLOCK_K, HAS_LENGTHS, False, False,
-        PRECISION,
+        first_row, first_column, t, h_ptr, UNITS + HYPER, w_ptr, WIDTH, 1, h_ptr, products_ptr,
+        WIDTH, lengths_ptr, order_ptr, rows, k_end, WIDTH, ROWS, BLOCK_N, BLOCK_K, HAS_LENGTHS,
+        False, False, PRECISION,
     )  # fmt: skip
 
 
@@ -47,10 +47,10 @@ def recurrent_product_backward_phase(
     if first_column >= UNITS:
         k_begin = 4 * UNITS
     product_phase(
-        first_row, first_column, t,
-        grad_products_ptr + t.to(tl.int64) * rows * WIDTH + k_begin, WIDTH, w_ptr + k_begin, 1, WIDTH,
-        grad_h_ptr, grad_h_ptr, UNITS + HYPER, lengths_ptr, order_ptr, rows, WIDTH - k_begin,
-        UNITS + HYPER, ROWS, BLOCK_N, BLOCK_K, HAS_LENGTHS, True, False, PRECISION,
+        first_row, first_column, t, grad_products_ptr + t.to(tl.int64) * rows * WIDTH + k_begin,
+        WIDTH, w_ptr + k_begin, 1, WIDTH, grad_h_ptr, grad_h_ptr, UNITS + HYPER, lengths_ptr,
+        order_ptr, rows, WIDTH - k_begin, UNITS + HYPER, ROWS, BLOCK_N, BLOCK_K, HAS_LENGTHS, True,
+        False, PRECISION,
     )  # fmt: skip
 
 
@@ -83,7 +83,8 @@ def scale_phase(
     bias_ptr, recurrent_ptr, gates_ptr, lengths_ptr, order_ptr, rows,
     UNITS: tl.constexpr, HYPER: tl.constexpr, EMBEDDING: tl.constexpr,
     EMBEDDING_PADDED: tl.constexpr, ROWS: tl.constexpr, BLOCK_N: tl.constexpr,
-    HAS_LENGTHS: tl.constexpr, HAS_STATIC: tl.constexpr, SAVE: tl.constexpr, PRECISION: tl.constexpr,
+    HAS_LENGTHS: tl.constexpr, HAS_STATIC: tl.constexpr, SAVE: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
     """P4 for a tile of rows and units."""
     row, active = tile_rows(first_row, rows, lengths_ptr, order_ptr, t, ROWS, HAS_LENGTHS)
@@ -95,9 +96,7 @@ def scale_phase(
             x = load_tile(x_products_ptr + g * UNITS, first, row, WIDTH, active, unit, UNITS)
             if HAS_STATIC:
                 x += load_tile(static_ptr + g * UNITS, 0, row, WIDTH, active, unit, UNITS)
-            r = load_tile(
-                products_ptr + g * UNITS, 0, row, WIDTH + 4 * HYPER, active, unit, UNITS
-            )
+            r = load_tile(products_ptr + g * UNITS, 0, row, WIDTH + 4 * HYPER, active, unit, UNITS)
             x_scale = scale(
                 codes_ptr, first, row, active, projections_ptr, g, unit, UNITS, EMBEDDING,
                 EMBEDDING_PADDED, PRECISION,
@@ -233,10 +232,10 @@ def items_of_tile(
 
 @triton.jit
 def forward_item(
-    item, t, x_products_ptr, static_ptr, hyper_gates_ptr, hyper_static_ptr, w_ptr, z_ptr, z_bias_ptr,
-    projections_ptr, bias_ptr, keep_ptr, norms_ptr, hyper_norms_ptr, lengths_ptr, order_ptr,
-    products_ptr, codes_ptr, recurrent_ptr, gates_ptr, hidden_ptr, hyper_hidden_ptr, h_ptr, c_ptr,
-    hyper_c_ptr, cell_ptr, hyper_cell_ptr, rows, scale, forget_bias,
+    item, t, x_products_ptr, static_ptr, hyper_gates_ptr, hyper_static_ptr, w_ptr, z_ptr,
+    z_bias_ptr, projections_ptr, bias_ptr, keep_ptr, norms_ptr, hyper_norms_ptr, lengths_ptr,
+    order_ptr, products_ptr, codes_ptr, recurrent_ptr, gates_ptr, hidden_ptr, hyper_hidden_ptr,
+    h_ptr, c_ptr, hyper_c_ptr, cell_ptr, hyper_cell_ptr, rows, scale, forget_bias,
     PHASE: tl.constexpr, UNITS: tl.constexpr, PADDED: tl.constexpr, HYPER: tl.constexpr,
     HYPER_PADDED: tl.constexpr, EMBEDDING: tl.constexpr, EMBEDDING_PADDED: tl.constexpr,
     ROWS: tl.constexpr, ROW_TILE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
@@ -262,16 +261,16 @@ def forward_item(
         )  # fmt: skip
     elif PHASE == "P3":
         product_phase(
-            first_row, column, t, h_ptr + UNITS, UNITS + HYPER, z_ptr, 12 * EMBEDDING, 1, z_bias_ptr,
-            codes_ptr + t.to(tl.int64) * rows * (12 * EMBEDDING), 12 * EMBEDDING, lengths_ptr,
-            order_ptr, rows, HYPER, 12 * EMBEDDING, ROWS, BLOCK_N, BLOCK_K, HAS_LENGTHS, False, True,
-            PRECISION,
+            first_row, column, t, h_ptr + UNITS, UNITS + HYPER, z_ptr, 12 * EMBEDDING, 1,
+            z_bias_ptr, codes_ptr + t.to(tl.int64) * rows * (12 * EMBEDDING), 12 * EMBEDDING,
+            lengths_ptr, order_ptr, rows, HYPER, 12 * EMBEDDING, ROWS, BLOCK_N, BLOCK_K,
+            HAS_LENGTHS, False, True, PRECISION,
         )  # fmt: skip
     elif PHASE == "P4":
         scale_phase(
             first_row, column, t, x_products_ptr, static_ptr, products_ptr, codes_ptr,
-            projections_ptr, bias_ptr, recurrent_ptr, gates_ptr, lengths_ptr, order_ptr, rows, UNITS,
-            HYPER, EMBEDDING, EMBEDDING_PADDED, ROWS, BLOCK_N, HAS_LENGTHS, HAS_STATIC, SAVE,
+            projections_ptr, bias_ptr, recurrent_ptr, gates_ptr, lengths_ptr, order_ptr, rows,
+            UNITS, HYPER, EMBEDDING, EMBEDDING_PADDED, ROWS, BLOCK_N, HAS_LENGTHS, HAS_STATIC, SAVE,
             PRECISION,
         )  # fmt: skip
     else:
@@ -287,8 +286,8 @@ def backward_item(
     item, t, gates_ptr, cell_ptr, hyper_gates_ptr, hyper_cell_ptr, x_products_ptr, static_ptr,
     recurrent_ptr, codes_ptr, w_ptr, z_ptr, projections_ptr, keep_ptr, norms_ptr, hyper_norms_ptr,
     norm_gradients_ptr, hyper_norm_gradients_ptr, lengths_ptr, order_ptr, grad_hidden_ptr,
-    initial_c_ptr, initial_hyper_c_ptr, grad_gates_ptr, grad_codes_ptr, grad_products_ptr, grad_h_ptr,
-    grad_c_ptr, grad_hyper_c_ptr, time_steps, rows, scale, forget_bias,
+    initial_c_ptr, initial_hyper_c_ptr, grad_gates_ptr, grad_codes_ptr, grad_products_ptr,
+    grad_h_ptr, grad_c_ptr, grad_hyper_c_ptr, time_steps, rows, scale, forget_bias,
     PHASE: tl.constexpr, UNITS: tl.constexpr, PADDED: tl.constexpr, HYPER: tl.constexpr,
     HYPER_PADDED: tl.constexpr, EMBEDDING: tl.constexpr, EMBEDDING_PADDED: tl.constexpr,
     ROWS: tl.constexpr, ROW_TILE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
@@ -318,19 +317,19 @@ def backward_item(
         product_phase(
             first_row, column, t, grad_codes_ptr + t.to(tl.int64) * rows * (12 * EMBEDDING),
             12 * EMBEDDING, z_ptr, 1, 12 * EMBEDDING, grad_h_ptr, grad_h_ptr + UNITS, UNITS + HYPER,
-            lengths_ptr, order_ptr, rows, 12 * EMBEDDING, HYPER, ROWS, BLOCK_N, BLOCK_K, HAS_LENGTHS,
-            True, False, PRECISION,
+            lengths_ptr, order_ptr, rows, 12 * EMBEDDING, HYPER, ROWS, BLOCK_N, BLOCK_K,
+            HAS_LENGTHS, True, False, PRECISION,
         )  # fmt: skip
     elif PHASE == "B4":
         backward_row_phase(
-            item * ROW_TILE, t, hyper_gates_ptr, keep_ptr, hyper_norms_ptr, hyper_norm_gradients_ptr,
-            lengths_ptr, order_ptr, grad_hidden_ptr, hyper_cell_ptr, initial_hyper_c_ptr,
-            grad_products_ptr + 4 * UNITS, WIDTH, grad_h_ptr + UNITS, UNITS + HYPER,
-            grad_hyper_c_ptr, time_steps, rows, scale, forget_bias, HYPER, HYPER_PADDED, ROW_TILE,
-            True, False, HAS_LENGTHS, False, REVERSE,
+            item * ROW_TILE, t, hyper_gates_ptr, keep_ptr, hyper_norms_ptr,
+            hyper_norm_gradients_ptr, lengths_ptr, order_ptr, grad_hidden_ptr, hyper_cell_ptr,
+            initial_hyper_c_ptr, grad_products_ptr + 4 * UNITS, WIDTH, grad_h_ptr + UNITS,
+            UNITS + HYPER, grad_hyper_c_ptr, time_steps, rows, scale, forget_bias, HYPER,
+            HYPER_PADDED, ROW_TILE, True, False, HAS_LENGTHS, False, REVERSE,
         )  # fmt: skip
     else:
         recurrent_product_backward_phase(
-            first_row, column, t, grad_products_ptr, w_ptr, grad_h_ptr, lengths_ptr, order_ptr, rows,
-            UNITS, HYPER, ROWS, BLOCK_N, BLOCK_K, HAS_LENGTHS, PRECISION,
+            first_row, column, t, grad_products_ptr, w_ptr, grad_h_ptr, lengths_ptr, order_ptr,
+            rows, UNITS, HYPER, ROWS, BLOCK_N, BLOCK_K, HAS_LENGTHS, PRECISION,
         )  # fmt: skip

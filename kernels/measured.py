@@ -12,7 +12,8 @@ FORMS: tuple[str, ...] = get_args(Form)
 
 
 class Tile(NamedTuple):
-    """Of a matrix product: rows, columns and depth of a tile, warps of a program, loads in flight."""
+    """Of a matrix product: rows, columns and depth of a tile, warps of a program, loads in
+    flight."""
 
     rows: int
     columns: int

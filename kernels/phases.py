@@ -7,10 +7,10 @@ For each step t, with h and c of the step before, and `step` of `gates.py`:
     backward   da = step_backward(a, c, keep[t], dh + grad_hidden[t], dc)    row phase
                dh = da · W_hhᵀ                                               product phase
 
-A product phase works on tiles of rows and columns, a row phase on whole rows, because the layer norm
-needs all of a row. Phases talk through memory: what lies between two of them, the end of a kernel, a
-grid barrier or a barrier within the program, is the kernel's affair. The layouts are those of
-`sequence.py`.
+A product phase works on tiles of rows and columns, a row phase on whole rows, because the layer
+norm needs all of a row. Phases talk through memory: what lies between two of them, the end of a
+kernel, a grid barrier or a barrier within the program, is the kernel's affair. The layouts are
+those of `sequence.py`.
 """
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
@@ -66,9 +66,10 @@ def forward_rows(
 @triton.jit
 def backward_rows(
     grad_h, grad_c, t, row, active, keep_ptr, norms_ptr, norm_gradients_ptr, lengths_ptr, gates_ptr,
-    cell_ptr, initial_c_ptr, grad_gates_ptr, grad_gates_stride, time_steps, rows, scale, forget_bias,
-    unit, UNITS: tl.constexpr, NORMALISE: tl.constexpr, DROPOUT: tl.constexpr,
-    HAS_LENGTHS: tl.constexpr, REVERSE: tl.constexpr,
+    cell_ptr, initial_c_ptr, grad_gates_ptr, grad_gates_stride, time_steps, rows, scale,
+    forget_bias, unit,
+    UNITS: tl.constexpr, NORMALISE: tl.constexpr, DROPOUT: tl.constexpr, HAS_LENGTHS: tl.constexpr,
+    REVERSE: tl.constexpr,
 ):  # fmt: skip
     """Step t of the rows `active`, backwards: stores da and returns the gradient of c before it.
 
@@ -93,8 +94,8 @@ def backward_rows(
     keep = keep_factors(keep_ptr, first, row, active, unit, scale, UNITS, DROPOUT)
     i, j, f, o = load_gates(gates_ptr, first, row, 4 * UNITS, active, unit, UNITS)
     grad_i, grad_j, grad_f, grad_o, grad_c_before = step_backward(
-        i, j, f, o, c, keep, grad_h, masked_grad_c, norms_ptr, norm_gradients_ptr, forget_bias, unit,
-        UNITS, NORMALISE,
+        i, j, f, o, c, keep, grad_h, masked_grad_c, norms_ptr, norm_gradients_ptr, forget_bias,
+        unit, UNITS, NORMALISE,
     )  # fmt: skip
     store_gates(
         grad_gates_ptr,
@@ -117,8 +118,8 @@ def backward_rows(
 
 @triton.jit
 def forward_row_phase(
-    first, t, gates_ptr, static_ptr, products_ptr, products_stride, keep_ptr, norms_ptr, lengths_ptr,
-    order_ptr, hidden_ptr, h_ptr, h_stride, c_ptr, cell_ptr, rows, scale, forget_bias,
+    first, t, gates_ptr, static_ptr, products_ptr, products_stride, keep_ptr, norms_ptr,
+    lengths_ptr, order_ptr, hidden_ptr, h_ptr, h_stride, c_ptr, cell_ptr, rows, scale, forget_bias,
     UNITS: tl.constexpr, PADDED: tl.constexpr, ROWS: tl.constexpr, NORMALISE: tl.constexpr,
     DROPOUT: tl.constexpr, HAS_LENGTHS: tl.constexpr, HAS_STATIC: tl.constexpr,
     HAS_PRODUCTS: tl.constexpr, SAVE: tl.constexpr,

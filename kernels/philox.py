@@ -21,8 +21,8 @@ Layouts, contiguous:
 Nothing is saved for backward: the bits are made again from the seed, or kept by who made them.
 
 Why this decomposition: inside a step of the recurrence ten rounds would be as long as the step's
-own chain of dependencies; ahead of it every (t, b, q) is independent. One byte a call is what a step
-reads then: N / 8 bytes a row.
+own chain of dependencies; ahead of it every (t, b, q) is independent. One byte a call is what a
+step reads then: N / 8 bytes a row.
 """
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"

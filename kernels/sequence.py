@@ -43,6 +43,7 @@ from torch import Tensor
 
 from sketchrnn_fast.kernels.barrier import grid_barrier
 from sketchrnn_fast.kernels.gates import NORM_VECTORS
+from sketchrnn_fast.kernels.measured import Tile
 from sketchrnn_fast.kernels.phases import (
     backward_row_phase,
     backward_rows,
@@ -59,7 +60,7 @@ from sketchrnn_fast.kernels.tiles import (
     store_tile,
     tile_rows,
 )
-from sketchrnn_fast.kernels.tuning import Plan, Tile, padded
+from sketchrnn_fast.kernels.tuning import Plan, padded
 
 # The whole sequence in one program ------------------------------------------------------------
 
@@ -118,7 +119,8 @@ def sequence_forward_kernel(
             i, j, f, o = i + more[0], j + more[1], f + more[2], o + more[3]
         c = forward_rows(
             i, j, f, o, c, t, row, active, keep_ptr, norms_ptr, gates_ptr, cell_ptr, hidden_ptr,
-            h_ptr, UNITS, c_ptr, rows, scale, forget_bias, unit, UNITS, NORMALISE, DROPOUT, SAVE, SAVE,
+            h_ptr, UNITS, c_ptr, rows, scale, forget_bias, unit, UNITS, NORMALISE, DROPOUT, SAVE,
+            SAVE,
         )  # fmt: skip
 
 
@@ -152,8 +154,8 @@ def sequence_backward_kernel(
         )  # fmt: skip
         tl.debug_barrier()  # da is in memory
         before = product_tile(
-            grad_gates_ptr + of_step * (4 * UNITS), 4 * UNITS, row, active, w_ptr, 1, 4 * UNITS, unit, unit < UNITS,
-            tl.zeros_like(grad_h), 4 * UNITS, BLOCK_K, PRECISION,
+            grad_gates_ptr + of_step * (4 * UNITS), 4 * UNITS, row, active, w_ptr, 1, 4 * UNITS,
+            unit, unit < UNITS, tl.zeros_like(grad_h), 4 * UNITS, BLOCK_K, PRECISION,
         )  # fmt: skip
         grad_h = tl.where(active[None, :], before, grad_h)
     store_tile(grad_h_ptr, 0, row, UNITS, valid, unit, grad_h, UNITS)
@@ -191,27 +193,27 @@ def forward_rows_kernel(
 ):  # fmt: skip
     forward_row_phase(
         tl.program_id(0) * ROWS, t, gates_ptr, static_ptr, products_ptr, products_stride, keep_ptr,
-        norms_ptr, lengths_ptr, order_ptr, hidden_ptr, h_ptr, h_stride, c_ptr, cell_ptr, rows, scale,
-        forget_bias, UNITS, PADDED, ROWS, NORMALISE, DROPOUT, HAS_LENGTHS, HAS_STATIC, HAS_PRODUCTS,
-        SAVE,
+        norms_ptr, lengths_ptr, order_ptr, hidden_ptr, h_ptr, h_stride, c_ptr, cell_ptr, rows,
+        scale, forget_bias, UNITS, PADDED, ROWS, NORMALISE, DROPOUT, HAS_LENGTHS, HAS_STATIC,
+        HAS_PRODUCTS, SAVE,
     )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=_CHANGING)
 def backward_rows_kernel(
     t, gates_ptr, keep_ptr, norms_ptr, norm_gradients_ptr, lengths_ptr, order_ptr, grad_hidden_ptr,
-    cell_ptr, initial_c_ptr, grad_gates_ptr, grad_gates_stride, grad_h_ptr, grad_h_stride, grad_c_ptr,
-    time_steps, rows, scale, forget_bias,
+    cell_ptr, initial_c_ptr, grad_gates_ptr, grad_gates_stride, grad_h_ptr, grad_h_stride,
+    grad_c_ptr, time_steps, rows, scale, forget_bias,
     UNITS: tl.constexpr, PADDED: tl.constexpr, ROWS: tl.constexpr, NORMALISE: tl.constexpr,
     DROPOUT: tl.constexpr, HAS_LENGTHS: tl.constexpr, HAS_GRAD_HIDDEN: tl.constexpr,
     REVERSE: tl.constexpr,
 ):  # fmt: skip
     backward_row_phase(
         tl.program_id(0) * ROWS, t, gates_ptr, keep_ptr, norms_ptr,
-        norm_gradients_ptr + tl.program_id(0) * (10 * UNITS), lengths_ptr, order_ptr, grad_hidden_ptr,
-        cell_ptr, initial_c_ptr, grad_gates_ptr, grad_gates_stride, grad_h_ptr, grad_h_stride,
-        grad_c_ptr, time_steps, rows, scale, forget_bias, UNITS, PADDED, ROWS, NORMALISE, DROPOUT,
-        HAS_LENGTHS, HAS_GRAD_HIDDEN, REVERSE,
+        norm_gradients_ptr + tl.program_id(0) * (10 * UNITS), lengths_ptr, order_ptr,
+        grad_hidden_ptr, cell_ptr, initial_c_ptr, grad_gates_ptr, grad_gates_stride, grad_h_ptr,
+        grad_h_stride, grad_c_ptr, time_steps, rows, scale, forget_bias, UNITS, PADDED, ROWS,
+        NORMALISE, DROPOUT, HAS_LENGTHS, HAS_GRAD_HIDDEN, REVERSE,
     )  # fmt: skip
 
 
@@ -253,8 +255,9 @@ def persistent_forward_kernel(
     norms_ptr, lengths_ptr, order_ptr, hidden_ptr, h_ptr, c_ptr, cell_ptr, time_steps, rows, scale,
     forget_bias,
     UNITS: tl.constexpr, PADDED: tl.constexpr, ROWS: tl.constexpr, ROW_TILE: tl.constexpr,
-    BLOCK_N: tl.constexpr, NORMALISE: tl.constexpr, DROPOUT: tl.constexpr, HAS_LENGTHS: tl.constexpr,
-    HAS_STATIC: tl.constexpr, REVERSE: tl.constexpr, SAVE: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_N: tl.constexpr, NORMALISE: tl.constexpr, DROPOUT: tl.constexpr,
+    HAS_LENGTHS: tl.constexpr, HAS_STATIC: tl.constexpr, REVERSE: tl.constexpr, SAVE: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
     WIDTH: tl.constexpr = 4 * UNITS
     COLUMN_TILES: tl.constexpr = (WIDTH + BLOCK_N - 1) // BLOCK_N
@@ -277,8 +280,8 @@ def persistent_forward_kernel(
             forward_row_phase(
                 first, t, gates_ptr, static_ptr, products_ptr, WIDTH, keep_ptr, norms_ptr,
                 lengths_ptr, order_ptr, hidden_ptr, h_ptr, UNITS, c_ptr, cell_ptr, rows, scale,
-                forget_bias, UNITS, PADDED, ROW_TILE, NORMALISE, DROPOUT, HAS_LENGTHS, HAS_STATIC, True,
-                SAVE,
+                forget_bias, UNITS, PADDED, ROW_TILE, NORMALISE, DROPOUT, HAS_LENGTHS, HAS_STATIC,
+                True, SAVE,
             )  # fmt: skip
         grid_barrier(counter_ptr, (2 * number + 2) * programs)
 
@@ -310,10 +313,10 @@ def persistent_backward_kernel(
         t = time_of(steps - 1 - number, steps, REVERSE)
         for first in range(program * ROW_TILE, rows, programs * ROW_TILE):
             backward_row_phase(
-                first, t, gates_ptr, keep_ptr, norms_ptr, norm_gradients_ptr, lengths_ptr, order_ptr,
-                grad_hidden_ptr, cell_ptr, initial_c_ptr, grad_gates_ptr, WIDTH, grad_h_ptr, UNITS,
-                grad_c_ptr, time_steps, rows, scale, forget_bias, UNITS, PADDED, ROW_TILE, NORMALISE,
-                DROPOUT, HAS_LENGTHS, HAS_GRAD_HIDDEN, REVERSE,
+                first, t, gates_ptr, keep_ptr, norms_ptr, norm_gradients_ptr, lengths_ptr,
+                order_ptr, grad_hidden_ptr, cell_ptr, initial_c_ptr, grad_gates_ptr, WIDTH,
+                grad_h_ptr, UNITS, grad_c_ptr, time_steps, rows, scale, forget_bias, UNITS, PADDED,
+                ROW_TILE, NORMALISE, DROPOUT, HAS_LENGTHS, HAS_GRAD_HIDDEN, REVERSE,
             )  # fmt: skip
         grid_barrier(counter_ptr, (2 * number + 1) * programs)
         a_ptr = grad_gates_ptr + t.to(tl.int64) * rows * WIDTH
@@ -385,7 +388,8 @@ def forward(
     c: Tensor,
     cell: Tensor | None,
 ) -> None:
-    """Run the layer; fills hidden and cell, and turns gates, h and c into what comes out of them."""
+    """Run the layer; fills hidden and cell, and turns gates, h and c into what comes out of
+    them."""
     T, B, _ = gates.shape
     N, p = walk.units, walk.pointer
     flags = walk.flags | {"HAS_STATIC": static is not None, "SAVE": cell is not None}
@@ -405,10 +409,10 @@ def forward(
         if plan.form == "persistent":
             programs = persistent_programs(4 * N, B, tile, gates.device)
             persistent_forward_kernel[(programs,)](
-                new_counter(gates.device), 0, programs, gates, p(static), walk.w, products, *rows, c,
-                p(cell), T, *numbers,
-                **flags, ROWS=tile.rows, ROW_TILE=plan.row_tile, BLOCK_N=tile.columns, REVERSE=walk.reverse,
-                PRECISION=walk.plan.precision, num_warps=tile.warps, launch_cooperative_grid=True,
+                new_counter(gates.device), 0, programs, gates, p(static), walk.w, products, *rows,
+                c, p(cell), T, *numbers, **flags, ROWS=tile.rows, ROW_TILE=plan.row_tile,
+                BLOCK_N=tile.columns, REVERSE=walk.reverse, PRECISION=walk.plan.precision,
+                num_warps=tile.warps, launch_cooperative_grid=True,
             )  # fmt: skip
             return
         for t in range(T - 1, -1, -1) if walk.reverse else range(T):
@@ -447,8 +451,10 @@ def backward(
     norm_gradients = gates.new_zeros(
         (programs, NORM_VECTORS * N) if walk.norms is not None else (1, 1), dtype=torch.float32
     )
-    rows = (p(walk.keep), p(walk.norms), norm_gradients, p(walk.lengths), p(walk.order))
-    rows = (*rows, p(grad_hidden), cell, initial_c, grad_gates)
+    rows = (
+        *(p(walk.keep), p(walk.norms), norm_gradients, p(walk.lengths), p(walk.order)),
+        *(p(grad_hidden), cell, initial_c, grad_gates),
+    )
     numbers = (T, B, 1 / walk.keep_prob, walk.forget_bias)
     with torch.cuda.device_of(gates):
         if plan.form == "sequence":
@@ -459,8 +465,8 @@ def backward(
             )  # fmt: skip
         elif plan.form == "persistent":
             persistent_backward_kernel[(programs,)](
-                new_counter(gates.device), 0, programs, gates, walk.w, *rows, grad_h, grad_c, *numbers,
-                **flags, ROWS=tile.rows, ROW_TILE=plan.row_tile, BLOCK_N=tile.columns,
+                new_counter(gates.device), 0, programs, gates, walk.w, *rows, grad_h, grad_c,
+                *numbers, **flags, ROWS=tile.rows, ROW_TILE=plan.row_tile, BLOCK_N=tile.columns,
                 PRECISION=walk.plan.precision, num_warps=tile.warps, launch_cooperative_grid=True,
             )  # fmt: skip
         else:
@@ -492,23 +498,24 @@ def multiply(
         t, a, a.shape[-1], w, out, walk.pointer(walk.lengths), walk.pointer(walk.order), rows,
         W_STRIDE_K=strides[0], W_STRIDE_N=strides[1], DEPTH=a.shape[-1], COLUMNS=columns,
         ROWS=tile.rows, BLOCK_N=tile.columns, BLOCK_K=tile.depth,
-        HAS_LENGTHS=walk.lengths is not None, OF_STEP=of_step, ADD=add, PRECISION=walk.plan.precision,
-        num_warps=tile.warps, num_stages=tile.stages,
+        HAS_LENGTHS=walk.lengths is not None, OF_STEP=of_step, ADD=add,
+        PRECISION=walk.plan.precision, num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
 
 
 def persistent_programs(columns: int, rows: int, tile: Tile, device: torch.device) -> int:
-    """How many programs share the columns, and the tiles of rows: as many as the chip holds at once."""
+    """How many programs share the columns, and the tiles of rows: as many as the chip holds at
+    once."""
     column_tiles = triton.cdiv(columns, tile.columns)
     groups = max(1, min(processors(device) // column_tiles, triton.cdiv(rows, tile.rows)))
-    return column_tiles * groups
+    return int(column_tiles * groups)
 
 
 def processors(device: torch.device) -> int:
     """How many multiprocessors a GPU has; 1 in the interpreter."""
     if device.type != "cuda":
         return 1
-    return torch.cuda.get_device_properties(device).multi_processor_count
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)
 
 
 def new_counter(device: torch.device) -> Tensor:

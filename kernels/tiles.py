@@ -1,7 +1,7 @@
 """Tiles of rows: loading and storing them, dropout's factors, and the recurrent products.
 
-What a kernel calls a tile is [ROWS, columns] of a matrix whose rows are the rows of the batch. `row`
-holds their numbers, `valid` which of them exist. Arithmetic is float32; storage is float32,
+What a kernel calls a tile is [ROWS, columns] of a matrix whose rows are the rows of the batch.
+`row` holds their numbers, `valid` which of them exist. Arithmetic is float32; storage is float32,
 bfloat16 or float16, named by the pointer.
 
 Triton's interpreter (3.9) multiplies bfloat16 wrongly and truncates where hardware rounds to the
@@ -41,7 +41,8 @@ def dot(a, b, total, PRECISION: tl.constexpr):
 
 @triton.jit
 def load_tile(pointer, first, row, stride, valid, column, COLUMNS: tl.constexpr):
-    """Columns `column` of the rows first + row, as float32; 0 beyond COLUMNS and where not valid."""
+    """Columns `column` of the rows first + row, as float32; 0 beyond COLUMNS and where not
+    valid."""
     inside = valid[None, :] & (column < COLUMNS)[:, None]
     pointer += first * stride
     tile = tl.load(pointer + (row[None, :] * stride + column[:, None]), mask=inside, other=0.0)

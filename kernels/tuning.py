@@ -1,12 +1,12 @@
 """Which form of a recurrent kernel runs, and its tiles, by architecture, op, width and dtype.
 
-Rows that were measured stand in `measured.py`, which `python bench/tune.py` writes on a machine that has
-a GPU; **there is none yet**. For all else there are the rules below, each with its reason; they follow
-from what the compiler says of registers, spills and shared memory (`python bench/run.py static`) and
-from the estimates of docs/triton.md.
+Rows that were measured stand in `measured.py`, which `python bench/tune.py` writes on a machine
+that has a GPU; **there is none yet**. For all else there are the rules below, each with its reason;
+they follow from what the compiler says of registers, spills and shared memory (`python bench/run.py
+static`) and from the estimates of docs/triton.md.
 
-Neither the batch nor the length of the sequences is looked at, so a kernel that was compiled serves all,
-and nothing is tuned while a model trains.
+Neither the batch nor the length of the sequences is looked at, so a kernel that was compiled serves
+all, and nothing is tuned while a model trains.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ from typing import NamedTuple
 
 import torch
 
-from sketchrnn_fast.errors import UserError
 from sketchrnn_fast.kernels.measured import FORMS, MEASURED, Form, Tile
 
 FORM_VARIABLE = "SKETCHRNN_FAST_TRITON_FORM"
 
 
-class PlanError(UserError):
+class PlanError(ValueError):
     """The form that was asked for does not exist, or cannot do this."""
 
 
@@ -31,7 +30,8 @@ class Plan(NamedTuple):
 
     Attributes:
         form: as in `sequence.py`.
-        forward, backward: the tiles of the recurrent products. The columns of the form `sequence` are
+        forward, backward: the tiles of the recurrent products. The columns of the form `sequence`
+        are
             all N but for `hyper_lstm`; the depth of the form `persistent` is all N.
         row_tile: rows of a program that works on whole rows.
         row_warps: warps of such a program.
@@ -52,12 +52,14 @@ def padded(units: int) -> int:
 
 
 def row_tile(units: int) -> int:
-    """Rows of a program that works on whole rows: a thread has four values of each of their vectors."""
+    """Rows of a program that works on whole rows: a thread has four values of each of their
+    vectors."""
     return max(1, min(8, 512 // padded(units)))
 
 
 def architecture(device: torch.device) -> str:
-    """As the table names it: sm_80, sm_86, sm_90, sm_100, sm_120 or gfx942, or the nearest to it."""
+    """As the table names it: sm_80, sm_86, sm_90, sm_100, sm_120 or gfx942, or the nearest to
+    it."""
     if device.type != "cuda":
         return "interpreter"
     if torch.version.hip is not None:
@@ -70,17 +72,12 @@ def architecture(device: torch.device) -> str:
     return {9: "sm_90", 10: "sm_100"}.get(major, "sm_86")
 
 
-def plan(op: str, units: int, dtype: torch.dtype, device: torch.device) -> Plan:
-    """The plan of an op for so many units on a device.
+def plan_for(op: str, units: int, dtype: torch.dtype, chip: str) -> Plan:
+    """The plan of an op for so many units on an architecture of the table.
 
     Raises:
         PlanError: the environment names a form that does not exist or cannot do this.
     """
-    return plan_for(op, units, dtype, architecture(device))
-
-
-def plan_for(op: str, units: int, dtype: torch.dtype, chip: str) -> Plan:
-    """The same for an architecture of the table."""
     bits = dtype.itemsize * 8
     measured = MEASURED.get((chip, op, padded(units), bits))
     if measured is not None and not os.environ.get(FORM_VARIABLE):
@@ -126,13 +123,13 @@ def _named_form(named: str, op: str, units: int, bits: int, chip: str) -> Form:
     if chip == "gfx942":
         raise PlanError(f"{FORM_VARIABLE}={named} spills registers on AMD, which has the form step")
     most = _most_in_registers(bits, chip)
-    if op != "hyper_lstm" and named == "sequence" and padded(units) > most:
+    if named == "sequence" and padded(units) > most:
         raise PlanError(
             f"{FORM_VARIABLE}=sequence takes up to {most} units in {bits} bits on {chip}, and {op} "
             f"has {units}"
         )
     # The chip holds columns of W_hh of 512 units in 16 bits.
-    if op != "hyper_lstm" and named == "persistent" and (bits == 32 or units > 512):
+    if named == "persistent" and (bits == 32 or units > 512):
         raise PlanError(
             f"{FORM_VARIABLE}=persistent takes up to 512 units in 16 bits, and {op} has {units} in "
             f"{bits}"
@@ -161,6 +158,8 @@ def _tiles(op: str, form: Form, units: int, bits: int, chip: str) -> tuple[Tile,
     # 64 columns are the least of a warp group's product on Hopper; 32 rows a tile make a hundred
     # programs of N = 512 and a batch of 100. P4 of a HyperLSTM has three accumulators.
     depth = 32 if wide else 64
+    if form == "persistent":  # one launch has the row phases too, and less for each
+        return Tile(16, 64, depth, 8, 2), Tile(32, 32, depth, 8, 3)
     rows = 16 if wide and op == "hyper_lstm" else 32
     return Tile(rows, 64, depth, 4, 3), Tile(32, 32, depth, 4, 3)
 

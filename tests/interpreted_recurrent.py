@@ -1,7 +1,7 @@
 """The recurrent ops on Triton kernels, in Triton's interpreter, against the reference in float64.
 
-Run by test_triton_recurrent.py in processes with TRITON_INTERPRET=1, one a form of the kernels, which
-SKETCHRNN_FAST_TRITON_FORM names.
+Run by test_triton_recurrent.py in processes with TRITON_INTERPRET=1, one a form of the kernels,
+which SKETCHRNN_FAST_TRITON_FORM names.
 """
 
 from __future__ import annotations
@@ -156,7 +156,8 @@ def test_what_lies_past_a_rows_end_is_never_used(cell: Cell) -> None:
 @each_cell
 def test_opcheck(cell: Cell) -> None:
     case = make_case(cell, EVERYTHING, T=2, B=3, N=8, dtype=torch.float32).requiring_gradients()
-    # All rows last: what is saved of steps past an end is never written, and differs from call to call.
+    # All rows last: what is saved of steps past an end is never written, and differs from call to
+    # call.
     case = case._replace(lengths=torch.full((3,), 2))
     arguments = (
         *(case.x, case.static, list(case.weights), list(case.state), case.lengths, case.seed),

@@ -169,7 +169,8 @@ class RecurrentOp:
         weights: tuple[Any, ...],
         states: tuple[tuple[Tensor, ...], ...] | None,
     ) -> tuple[Tensor, Tensor | None, tuple[Any, ...], tuple[tuple[Tensor, ...], ...] | None]:
-        """The arguments in the dtype of `torch.autocast`, where that is on; cell states stay float32.
+        """The arguments in the dtype of `torch.autocast`, where that is on; cell states stay
+        float32.
 
         `register_autocast` would cast the cell states too.
         """

@@ -1,8 +1,8 @@
 """The Triton backend of the recurrent ops: buffers, hoisted products, deferred weight gradients.
 
-The kernels walk through time; what does not depend on the walk is one matrix product over all steps,
-made by torch: the products of x and of the static input before it, the weights' gradients after it.
-They are in the dtype of storage, float32 sums rounded once.
+The kernels walk through time; what does not depend on the walk is one matrix product over all
+steps, made by torch: the products of x and of the static input before it, the weights' gradients
+after it. They are in the dtype of storage, float32 sums rounded once.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from sketchrnn_fast.reference.sequence import before_each_step, zero_past_end
 
 if TYPE_CHECKING:
     from sketchrnn_fast.kernels.sequence import Walk
+    from sketchrnn_fast.kernels.tuning import Plan
 
 STORAGE = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -114,18 +115,27 @@ def plan_sentence(op: str, units: int, dtype: torch.dtype, chip: str | None = No
     """Which kernels a recurrent op takes on a chip (sm_80, …, gfx942), or on this machine's GPU.
 
     Raises:
-        PlanError: the environment names a form that cannot do this.
+        BackendError: the environment names a form that cannot do this.
     """
     from sketchrnn_fast.kernels import tuning
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    plan = tuning.plan_for(op, units, dtype, chip or tuning.architecture(device))
+    plan = _plan(op, units, dtype, chip or tuning.architecture(device))
     launches = {"step": 5 if op == "hyper_lstm" else 2}.get(plan.form)
     what = "one launch a sequence" if launches is None else f"{launches} launches a step"
     rows, columns, depth, warps, _ = plan.forward
     tile = f"{rows} rows × {columns} columns" + (f" × {depth}" if depth else "")
     precision = f", float32 products in {plan.precision}" if dtype == torch.float32 else ""
     return f"{plan.form}: {what}; tiles of {tile}, {warps} warps{precision}"
+
+
+def _plan(op: str, units: int, dtype: torch.dtype, chip: str) -> Plan:
+    from sketchrnn_fast.kernels import tuning
+
+    try:
+        return tuning.plan_for(op, units, dtype, chip)
+    except tuning.PlanError as error:
+        raise backends.BackendError(str(error)) from None
 
 
 # What the ops share -----------------------------------------------------------------------------
@@ -162,7 +172,7 @@ def walk(op: str, call: Call, w: Tensor, norms: Sequence[Tensor] | None) -> Walk
         keep_prob=call.keep_prob,
         forget_bias=call.forget_bias,
         reverse=call.reverse,
-        plan=tuning.plan(op, units, w.dtype, w.device),
+        plan=_plan(op, units, w.dtype, tuning.architecture(w.device)),
     )
 
 
@@ -189,7 +199,7 @@ def hoisted_products(
             torch.addmm(bias, x, w_x, out=into)
         return None
     torch.mm(x, w_x, out=into)
-    static = call.static_input.float() @ w_static.float()
+    static: Tensor = call.static_input.float() @ w_static.float()
     return static if bias is None else static.add_(bias)
 
 
