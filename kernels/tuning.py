@@ -156,12 +156,15 @@ def _tiles(op: str, form: Form, units: int, bits: int, chip: str) -> tuple[Tile,
         # the rows of a chip with a hundred multiprocessors.
         return Tile(16, 64, 0, 8, 1), Tile(16, 16, 0, 8, 1)
     # 64 columns are the least of a warp group's product on Hopper; 32 rows a tile make a hundred
-    # programs of N = 512 and a batch of 100. P4 of a HyperLSTM has three accumulators.
+    # programs of N = 512 and a batch of 100, and 64 rows read W_hh half as often where it is large.
+    # P4 of a HyperLSTM has three accumulators.
     depth = 32 if wide else 64
     if form == "persistent":  # one launch has the row phases too, and less for each
         return Tile(16, 64, depth, 8, 2), Tile(32, 32, depth, 8, 3)
-    rows = 16 if wide and op == "hyper_lstm" else 32
-    return Tile(rows, 64, depth, 4, 3), Tile(32, 32, depth, 4, 3)
+    if op == "hyper_lstm":
+        return Tile(16 if wide else 32, 64, depth, 4, 3), Tile(32, 32, depth, 4, 3)
+    large = 64 if units >= 1024 and not wide else 32
+    return Tile(large, 64, depth, 4, 3), Tile(large, 32, depth, 4, 3)
 
 
 def _row_warps(units: int) -> int:
