@@ -14,6 +14,9 @@ import torch
 
 from sketchrnn_fast.config import ModelConfig
 
+# Those that begin with hyper_ are fixed in the original; classes it does not have.
+NOT_THE_ORIGINALS = ("num_classes", "label_embedding_size", "class_names")
+
 
 class OriginalError(Exception):
     """The original's process ended before it was told to."""
@@ -24,7 +27,7 @@ def hparams(config: ModelConfig) -> dict[str, object]:
     return {
         name: value
         for name, value in dataclasses.asdict(config).items()
-        if not name.startswith("hyper_")  # fixed in the original
+        if not name.startswith("hyper_") and name not in NOT_THE_ORIGINALS
     }
 
 

@@ -42,9 +42,7 @@ MODEL = ModelConfig(
     enc_model="layer_norm", dec_model="layer_norm", enc_rnn_size=64, dec_rnn_size=128,
     z_size=32, num_mixture=10,
 )  # fmt: skip
-TRAINING = TrainConfig(
-    batch_size=50, learning_rate=0.003, kl_weight_start=0.01, augment_stroke_prob=0.0
-)
+TRAINING = TrainConfig(batch_size=50, learning_rate=0.003)
 
 
 @dataclass
@@ -75,7 +73,7 @@ class Run:
         with srf.backend(self.backend):
             losses = self.model.loss(
                 *batch,
-                kl_weight=TRAINING.kl_weight_start,
+                kl_weight=TRAINING.kl_weight,
                 objective=self.objective,
                 seed=torch.tensor([self.steps]),
             )

@@ -11,8 +11,8 @@ import math
 from collections.abc import Iterator
 
 import ops
-import ranks
 import torch
+import two_ranks
 from environment import usable_cores
 from layers import SMALL, Sizes
 from peers.torch_eager import EAGER
@@ -42,7 +42,7 @@ def run(plan: Plan) -> list[Record]:
             points = swept(plan, op, base, axis, values)
             records += points + exponents(op, axis, points)
         records += over_threads(plan, op, base)
-    return records + ranks.records(plan)
+    return records + two_ranks.records(plan)
 
 
 def effort(plan: Plan) -> Effort:

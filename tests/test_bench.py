@@ -14,6 +14,7 @@ from typing import Any
 
 import agreement
 import layers
+import original_process
 import peers
 import plots
 import pytest
@@ -29,6 +30,8 @@ from peers.torch_eager import EAGER
 from plan import QUICK, Plan, SuiteError
 from records import CONTRACT, fitted, record, static
 from timing import Effort, interleaved, wall_seconds
+
+from sketchrnn_fast.config import ModelConfig
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {"cpu": "a CPU", "gpu": None, "threads": 1, "torch": "2", "commit": "c"}
@@ -253,6 +256,16 @@ def test_a_peers_name_says_what_it_leaves_out() -> None:
               and "layer_norm_lstm" in peer.computes}  # fmt: skip
     assert titles["torch.nn.LSTM"] == "torch.nn.LSTM, no layer norm, no dropout"
     assert titles["eager PyTorch"] == "eager PyTorch"
+
+
+def test_the_original_is_given_only_what_it_knows() -> None:
+    given = original_process.hparams(ModelConfig())
+    # Magenta's own names, of those that define a model.
+    assert set(given) == {
+        *("enc_model", "enc_rnn_size", "dec_model", "dec_rnn_size", "z_size", "num_mixture"),
+        *("conditional", "max_seq_len", "use_recurrent_dropout", "recurrent_dropout_prob"),
+        *("use_input_dropout", "input_dropout_prob", "use_output_dropout", "output_dropout_prob"),
+    }
 
 
 # The GPU suite, but for the GPU -----------------------------------------------------------------
