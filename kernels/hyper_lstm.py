@@ -55,7 +55,7 @@ from sketchrnn_fast.kernels.gates import NORM_VECTORS
 from sketchrnn_fast.kernels.hyper_phases import backward_item, forward_item, items_of_tile
 from sketchrnn_fast.kernels.measured import Tile
 from sketchrnn_fast.kernels.phases import time_of
-from sketchrnn_fast.kernels.sequence import Walk, most_steps, new_counter, processors
+from sketchrnn_fast.kernels.sequence import ALONE, Walk, most_steps, new_counter, processors
 from sketchrnn_fast.kernels.tuning import padded, row_tile
 
 _CHANGING = ["t", "time_steps", "rows"]  # which must not compile anew where they are 1 or round
@@ -420,7 +420,7 @@ def forward(
         programs, cooperative = _programs(walk, B, walk.plan.forward, x_products.device)
         hyper_forward_kernel[(programs,)](
             new_counter(x_products.device), 0, programs, *arguments, T, B, *numbers, **flags,
-            REVERSE=walk.reverse, COOPERATIVE=cooperative, **_options(walk.plan.forward),
+            REVERSE=walk.reverse, COOPERATIVE=cooperative, **_options(walk.plan.forward), **ALONE,
             launch_cooperative_grid=cooperative,
         )  # fmt: skip
 
@@ -487,7 +487,7 @@ def backward(
         else:
             hyper_backward_kernel[(programs,)](
                 new_counter(x_products.device), 0, programs, *arguments, *numbers, **flags,
-                COOPERATIVE=cooperative, **_options(plan.backward),
+                COOPERATIVE=cooperative, **_options(plan.backward), **ALONE,
                 launch_cooperative_grid=cooperative,
             )  # fmt: skip
     return norm_gradients.sum(0), hyper_norm_gradients.sum(0)

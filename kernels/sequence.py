@@ -338,6 +338,11 @@ def persistent_backward_kernel(
 # Launches ---------------------------------------------------------------------------------------
 
 
+# For a program that has a multiprocessor to itself: the assembler may not save registers, and spill,
+# to make room for a second one.
+ALONE = {"maxnreg": 255}
+
+
 class Walk(NamedTuple):
     """How a layer goes through its sequence, and on what; the same for both passes.
 
@@ -403,6 +408,7 @@ def forward(
                 gates, p(static), walk.w, *rows, c, p(cell), T, *numbers,
                 **flags, ROWS=tile.rows, BLOCK_K=tile.depth, REVERSE=walk.reverse,
                 PRECISION=walk.plan.precision, num_warps=tile.warps, num_stages=tile.stages,
+                **ALONE,
             )  # fmt: skip
             return
         products = torch.empty(B, 4 * N, dtype=torch.float32, device=gates.device)
@@ -413,6 +419,7 @@ def forward(
                 c, p(cell), T, *numbers, **flags, ROWS=tile.rows, ROW_TILE=plan.row_tile,
                 BLOCK_N=tile.columns, REVERSE=walk.reverse, PRECISION=walk.plan.precision,
                 num_warps=tile.warps, launch_cooperative_grid=True,
+                **ALONE,
             )  # fmt: skip
             return
         for t in range(T - 1, -1, -1) if walk.reverse else range(T):
@@ -462,12 +469,14 @@ def backward(
                 gates, walk.w, *rows, grad_h, grad_c, *numbers,
                 **flags, ROWS=tile.rows, BLOCK_K=tile.depth,
                 PRECISION=walk.plan.precision, num_warps=tile.warps, num_stages=tile.stages,
+                **ALONE,
             )  # fmt: skip
         elif plan.form == "persistent":
             persistent_backward_kernel[(programs,)](
                 new_counter(gates.device), 0, programs, gates, walk.w, *rows, grad_h, grad_c,
                 *numbers, **flags, ROWS=tile.rows, ROW_TILE=plan.row_tile, BLOCK_N=tile.columns,
                 PRECISION=walk.plan.precision, num_warps=tile.warps, launch_cooperative_grid=True,
+                **ALONE,
             )  # fmt: skip
         else:
             for t in range(T) if walk.reverse else range(T - 1, -1, -1):
