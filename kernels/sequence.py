@@ -338,8 +338,8 @@ def persistent_backward_kernel(
 # Launches ---------------------------------------------------------------------------------------
 
 
-# For a program that has a multiprocessor to itself: the assembler may not save registers, and spill,
-# to make room for a second one.
+# For a program that has a multiprocessor to itself: the assembler may not save registers, and
+# spill, to make room for a second one.
 ALONE = {"maxnreg": 255}
 
 
