@@ -83,10 +83,10 @@ def last_step(log_root: Path) -> int:
 
 def compare(whole: Path, killed: Path) -> None:
     """End with an error unless the two runs are equal."""
-    lines = [
+    records, others = (
         [*map(without_times, (root / FILE).read_text().splitlines())] for root in (whole, killed)
-    ]
-    if lines[0] != lines[1]:
+    )
+    if records != others:
         sys.exit("the records of the two runs differ")
     folders = [checkpoints.find(root, "last") for root in (whole, killed)]
     for name in (checkpoints.MODEL, checkpoints.OPTIMISER, checkpoints.STATE):
