@@ -55,7 +55,7 @@ def evaluate(
     step = checkpoints.read_state(folder).step if has_state else 0
     network = checkpoints.load_model(folder, average=ema).to(choose_device(device))
     names = config.data_set if data_set is None else tuple(data_set.split(","))
-    dataset = load_split(network, names, data_dir, split)
+    dataset = load_split(network, names, data_dir, split, config.data_set)
     result = run(network, dataset, config, step)
 
     table = Table(title=f"{model} on {result.sketches} sketches of {','.join(names)}, {split}")
