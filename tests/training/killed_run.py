@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo  # torch's optimiser imports it at its first step, which takes seconds
 from rich.console import Console
 from training.conftest import MODEL, TRAIN
 
