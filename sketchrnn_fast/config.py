@@ -20,6 +20,7 @@ from sketchrnn_fast.errors import UserError
 CELLS = ("lstm", "layer_norm", "hyper")
 OBJECTIVES = ("magenta", "masked")
 ON_NAN = ("stop", "skip")
+KL_SCHEDULES = ("magenta", "constant", "linear", "cyclical")
 MOST_SIZE = 2**20  # of units, Gaussians, and points in a sketch
 
 # Known to the original, decided here by the command that runs: accepted and left aside.
@@ -127,6 +128,15 @@ class TrainConfig:
     kl_weight_start: float = _field(0.01, "weight of the KL term at the start")
     kl_decay_rate: float = _field(0.99995, "annealing of the KL weight in each step")
     kl_tolerance: float = _field(0.2, "floor of the KL term")
+    kl_schedule: str = _field(
+        "magenta", "of the KL weight: magenta, constant, linear or cyclical (ours)"
+    )
+    kl_ramp_steps: int = _field(10_000, "linear: steps from kl_weight_start to kl_weight (ours)")
+    kl_cycle_steps: int = _field(10_000, "cyclical: steps in a cycle (ours)")
+    kl_cycle_ramp: float = _field(0.5, "cyclical: the rising part of a cycle (ours)")
+    ema_decay: float = _field(
+        0.0, "decay of an average of the weights, kept beside them; 0: none is kept (ours)"
+    )
     random_scale_factor: float = _field(0.15, "augmentation: each axis scaled by 1 ± this")
     augment_stroke_prob: float = _field(0.10, "augmentation: probability of dropping a point")
     micro_batch_size: int = _field(
@@ -150,9 +160,13 @@ class TrainConfig:
         _check_types(self)
         _check_choice(self, "objective", OBJECTIVES)
         _check_choice(self, "on_nan", ON_NAN)
+        _check_choice(self, "kl_schedule", KL_SCHEDULES)
         if not self.data_set or not all(self.data_set):
             raise ConfigError("data_set is empty; it takes one or more names of datasets")
-        for name in ("num_steps", "save_every", "batch_size", "log_every"):
+        for name in (
+            *("num_steps", "save_every", "batch_size", "log_every"),
+            *("kl_ramp_steps", "kl_cycle_steps"),
+        ):
             _check_at_least(self, name, 1)
         for name in ("micro_batch_size", "keep", "patience"):
             _check_at_least(self, name, 0)
@@ -163,6 +177,9 @@ class TrainConfig:
         for name in ("decay_rate", "kl_decay_rate"):
             _check_interval(self, name, 0, 1)
         _check_interval(self, "random_scale_factor", 0, 1)
+        _check_interval(self, "kl_cycle_ramp", 0, 1)
+        if not 0 <= self.ema_decay < 1:
+            raise ConfigError(f"ema_decay is {self.ema_decay}; it must be at least 0 and below 1")
         _check_interval(self, "augment_stroke_prob", 0, 1)
         if not -(2**63) <= self.seed < 2**64:
             raise ConfigError(f"seed is {self.seed}; it must fit in 64 bits")

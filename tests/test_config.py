@@ -56,6 +56,7 @@ ORIGINAL_DEFAULTS = {
 OURS = {
     *("data_set", "hyper_num_units", "hyper_embedding_size", "objective", "seed"),
     *("num_classes", "label_embedding_size", "class_names", "micro_batch_size"),
+    *("kl_schedule", "kl_ramp_steps", "kl_cycle_steps", "kl_cycle_ramp", "ema_decay"),
     *("log_every", "keep", "patience", "on_nan"),
 }
 

@@ -57,7 +57,7 @@ def complete(
     drawing.check()
     if z not in SOURCES:
         raise UserError(f"z is {z!r}; it takes {' or '.join(SOURCES)}")
-    loaded = load_model(model, drawing.device, needs_encoder=z == "prefix")
+    loaded = load_model(model, drawing.device, needs_encoder=z == "prefix", average=drawing.ema)
     given = given_sketches(loaded, data, data.count_or(count, 4), drawing.seed)
 
     def kept(length: int) -> int:

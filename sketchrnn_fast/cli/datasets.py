@@ -26,11 +26,17 @@ from sketchrnn_fast.philox import choose
 
 
 def load_split(
-    model: SketchRNN, names: Sequence[str], data_dir: Path | None, split: str
+    model: SketchRNN,
+    names: Sequence[str],
+    data_dir: Path | None,
+    split: str,
+    trained_on: Sequence[str] | None,
 ) -> Dataset:
     """One split in the model's units, without the sketches that are too long for it.
 
-    Of a model with classes, each dataset is the class of its name.
+    Args:
+        trained_on: the datasets of the model's training run, where they are known; with classes
+            they are these, and others are classes by their names.
     """
     if split not in SPLITS:
         raise UserError(f"split is {split!r}; it takes {', '.join(SPLITS)}")
@@ -41,7 +47,7 @@ def load_split(
         data_dir,
         limit,
         scale_factor=float(model.scale_factor),
-        labels=labels_of(names, classes) if classes else None,
+        labels=labels_of(names, classes, trained_on) if classes else None,
     )
     dataset: Dataset = getattr(splits, split)
     if dataset.left_out:
@@ -83,7 +89,8 @@ def given_sketches(model: Loaded, options: DataOptions, count: int | None, seed:
         indices = _checked(options, chosen, len(drawn), name)
         return Given([drawn[index] for index in indices], None)
     split = "test" if options.split is None else options.split
-    dataset = load_split(model.network, _names(model, options), options.data_dir, split)
+    names = _names(model, options)
+    dataset = load_split(model.network, names, options.data_dir, split, model.data_set)
     total, wanted = len(dataset), count or 0
     chosen = choose(seed, total, wanted).tolist() if wanted <= total else range(wanted)
     scale = np.array([float(model.network.scale_factor)] * 2 + [1.0], np.float32)

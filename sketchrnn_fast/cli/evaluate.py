@@ -25,6 +25,9 @@ def evaluate(
         Path | None, typer.Option("--json", help="Also write the figures to this file.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
+    ema: Annotated[
+        bool, typer.Option("--ema", help="Take the averaged weights, of a run with ema_decay.")
+    ] = False,
 ) -> None:
     """Evaluate a model on all sketches of a split."""
     import json
@@ -50,9 +53,9 @@ def evaluate(
     )
     has_state = (folder / checkpoints.STATE).is_file()
     step = checkpoints.read_state(folder).step if has_state else 0
-    network = checkpoints.load_model(folder).to(choose_device(device))
+    network = checkpoints.load_model(folder, average=ema).to(choose_device(device))
     names = config.data_set if data_set is None else tuple(data_set.split(","))
-    dataset = load_split(network, names, data_dir, split)
+    dataset = load_split(network, names, data_dir, split, config.data_set)
     result = run(network, dataset, config, step)
 
     table = Table(title=f"{model} on {result.sketches} sketches of {','.join(names)}, {split}")

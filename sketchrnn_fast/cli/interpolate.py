@@ -52,7 +52,7 @@ def interpolate(
         raise UserError(f"method is {method!r}; it takes {' or '.join(METHODS)}")
     if z == "prior":
         data.check_unused()
-    loaded = load_model(model, drawing.device, needs_encoder=True)
+    loaded = load_model(model, drawing.device, needs_encoder=True, average=drawing.ema)
     label: int | str | None = drawing.label
     if z == "prior":
         ends = generation.prior(loaded.network, count or 2, drawing.seed)

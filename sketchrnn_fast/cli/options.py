@@ -41,6 +41,9 @@ class SamplerOptions:
             "turn, or that of the data.",
         ),
     ] = None
+    ema: Annotated[
+        bool, typer.Option("--ema", help="Take the averaged weights, of a run with ema_decay.")
+    ] = False
 
     def check(self) -> None:
         """Refuse, before any work, what cannot be."""

@@ -45,7 +45,7 @@ def reconstruct(
     drawing.check()
     if z not in SOURCES:
         raise UserError(f"z is {z!r}; it takes {' or '.join(SOURCES)}")
-    loaded = load_model(model, drawing.device, needs_encoder=True)
+    loaded = load_model(model, drawing.device, needs_encoder=True, average=drawing.ema)
     given = given_sketches(loaded, data, data.count_or(count, 16), drawing.seed)
     sketches = generation.reconstruct(
         loaded.network,

@@ -48,7 +48,7 @@ def sample(
         raise UserError(f"z is {z!r}; it takes prior or data")
     if z == "prior":
         data.check_unused()
-    loaded = load_model(model, drawing.device)
+    loaded = load_model(model, drawing.device, average=drawing.ema)
     codes, total, labels = None, count or 16, None
     if z == "data":
         if not loaded.network.config.conditional:

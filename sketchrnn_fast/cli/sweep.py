@@ -36,7 +36,7 @@ def sweep(
     values = parse_list(temperatures, float, "temperatures")
     drawing.check()
     check_temperatures(values, drawing.mode)
-    loaded = load_model(model, drawing.device)
+    loaded = load_model(model, drawing.device, average=drawing.ema)
     sketches = generation.temperature_sweep(
         loaded.network,
         values,

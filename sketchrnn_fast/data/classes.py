@@ -24,12 +24,20 @@ def class_names(data_set: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def labels_of(data_set: Sequence[str], classes: Sequence[str]) -> list[int]:
-    """The class of each dataset, by its name, as an index into `classes`.
+def labels_of(
+    data_set: Sequence[str], classes: Sequence[str], trained_on: Sequence[str] | None
+) -> list[int]:
+    """The class of each dataset, as an index into `classes`.
+
+    Args:
+        trained_on: the list whose datasets are the classes, in order; another list's are classes
+            by their names.
 
     Raises:
         DatasetError: there is no class of a dataset's name.
     """
+    if trained_on is not None and tuple(data_set) == tuple(trained_on):
+        return list(range(len(data_set)))
     labels = []
     for name in class_names(data_set):
         if name not in classes:

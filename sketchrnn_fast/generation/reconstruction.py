@@ -54,6 +54,7 @@ def reconstruct(
         raise UserError(f"z_from is {z_from!r}; it takes {' or '.join(SOURCES)}")
     limit = length_limit(model, 1, max_len)
     chosen = temperature_of(temperature, mode, greedy)
+    sketches = list(sketches)
     classes = labels_of(model, labels, len(sketches))
     belief = posterior(model, sketches)
     z = belief.mean

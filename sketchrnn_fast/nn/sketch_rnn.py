@@ -100,12 +100,12 @@ class SketchRNN(nn.Module):
             self.encoder = layer(config.enc_model, config.enc_rnn_size, bidirectional=True)
             self.posterior_mean = nn.Linear(2 * config.enc_rnn_size, config.z_size, **placement)
             self.posterior_presig = nn.Linear(2 * config.enc_rnn_size, config.z_size, **placement)
-            for linear in (self.posterior_mean, self.posterior_presig):
-                _initialise(linear)
         if config.condition_size:
             state_size = sum(self.decoder_cell.state_widths)
             self.initial_state = nn.Linear(config.condition_size, state_size, **placement)
-            _initialise(self.initial_state)
+        for linear in (one for one in self.children() if isinstance(one, nn.Linear)):
+            nn.init.normal_(linear.weight, std=0.001)
+            nn.init.zeros_(linear.bias)
         if config.num_classes:
             # From N(0, 1), as z is by the prior.
             size = config.label_embedding_size
@@ -407,12 +407,6 @@ class SketchRNN(nn.Module):
             raise ValueError(
                 f"labels has {int(wrong[0])}; this model has {count} classes, 0 to {count - 1}"
             )
-
-
-def _initialise(linear: nn.Linear) -> None:
-    """As the original initialises what is around z."""
-    nn.init.normal_(linear.weight, std=0.001)
-    nn.init.zeros_(linear.bias)
 
 
 def _float32(weight: Tensor) -> Tensor:

@@ -4,6 +4,7 @@
         step-500/
             model.safetensors        weights, and the data's scale factor
             config.json              {"model": …, "train": …}
+            average.safetensors      the same with the averaged weights, if the run has them
             optimizer.safetensors    Adam's moments, for resuming
             training_state.json      the fields of TrainingState
         best, last                   the name of a folder beside them
@@ -33,10 +34,12 @@ from sketchrnn_fast.config import ConfigError, ModelConfig, TrainConfig, from_js
 from sketchrnn_fast.errors import UserError
 from sketchrnn_fast.files import sweep, sync, write_atomically
 from sketchrnn_fast.nn import SketchRNN
+from sketchrnn_fast.training.averaging import Average
 from sketchrnn_fast.training.optimiser import Optimiser
 
 FOLDER = "checkpoints"
 MODEL, CONFIG = "model.safetensors", "config.json"
+AVERAGE = "average.safetensors"
 OPTIMISER, STATE = "optimizer.safetensors", "training_state.json"
 
 # What is not yet, or no longer, a checkpoint.
@@ -77,6 +80,7 @@ def save(
     train_config: TrainConfig,
     optimiser: Optimiser,
     state: TrainingState,
+    average: Average | None = None,
 ) -> Path:
     """Write the checkpoint of this step, point `last` (and `best`, if it is) to it, and prune.
 
@@ -93,6 +97,9 @@ def save(
     try:
         partial.mkdir()
         (partial / MODEL).write_bytes(serialise(_contiguous(model.state_dict())))
+        if average is not None:
+            with average.in_place():
+                (partial / AVERAGE).write_bytes(serialise(_contiguous(model.state_dict())))
         (partial / OPTIMISER).write_bytes(serialise(_contiguous(_moments(model, optimiser))))
         config = {"model": to_json(model.config), "train": to_json(train_config)}
         _write_json(partial / CONFIG, config)
@@ -133,12 +140,13 @@ def mend(folder: Path) -> None:
         shutil.rmtree(left_behind)
 
 
-def load_model(path: str | os.PathLike[str]) -> SketchRNN:
+def load_model(path: str | os.PathLike[str], *, average: bool = False) -> SketchRNN:
     """Load a model, in evaluation mode.
 
     Args:
         path: a checkpoint's folder, or the log root of a run, whose best checkpoint is taken (the
             last, if there is no best yet).
+        average: take the averaged weights, of a run with `ema_decay`.
 
     Raises:
         CheckpointError: there is no model, or it is damaged; the message says what was found.
@@ -146,19 +154,26 @@ def load_model(path: str | os.PathLike[str]) -> SketchRNN:
     folder = find(path)
     # Without memory of its own, so that sizes are compared before any is set aside.
     model = SketchRNN(read_config(folder)[0], device="meta")
-    _load_weights(model, folder)
+    if average and not (folder / AVERAGE).is_file():
+        raise CheckpointError(f"{folder} has no averaged weights; a run with ema_decay has them")
+    _load_weights(model, folder / (AVERAGE if average else MODEL))
     return model.eval()
 
 
-def resume(log_root: Path, model: SketchRNN, optimiser: Optimiser) -> TrainingState:
-    """Set model and optimiser to the last checkpoint of a run; gives where the run stands.
+def resume(
+    log_root: Path, model: SketchRNN, optimiser: Optimiser, average: Average | None = None
+) -> TrainingState:
+    """Set all to the last checkpoint of a run; gives where the run stands.
 
     Raises:
         CheckpointError: there is none, or it is damaged or of another model.
     """
     folder = find(log_root, "last")
     state = read_state(folder)
-    _load_weights(model, folder)
+    _load_weights(model, folder / MODEL)
+    if average is not None:
+        with average.in_place():
+            _load_weights(model, folder / AVERAGE)
     moments = _read_tensors(folder / OPTIMISER)
     expected = _moments(model, optimiser)
     _check_tensors(folder / OPTIMISER, moments, expected)
@@ -253,8 +268,7 @@ def read_config(folder: Path) -> tuple[ModelConfig, TrainConfig]:
         raise CheckpointError(f"{file} is not the configuration of a model: {error}") from None
 
 
-def _load_weights(model: SketchRNN, folder: Path) -> None:
-    file = folder / MODEL
+def _load_weights(model: SketchRNN, file: Path) -> None:
     tensors = _read_tensors(file)
     _check_tensors(file, tensors, model.state_dict())
     is_empty = model.scale_factor.is_meta

@@ -94,9 +94,10 @@ class Display:
 
     def evaluation(self, record: dict[str, Any], is_best: bool) -> None:
         """Show the figures of a split."""
+        averaged = f"  ema cost {record['ema_cost']:.4f}" if "ema_cost" in record else ""
         self._print(
             f"step {record['step']}  {record['split']}: cost {record['cost']:.4f}  "
-            f"reconstruction {record['reconstruction']:.4f}  kl {record['kl']:.4f}"
+            f"reconstruction {record['reconstruction']:.4f}  kl {record['kl']:.4f}{averaged}"
             f"{'  (best so far)' if is_best else ''}"
         )
 
@@ -123,5 +124,5 @@ class Display:
             return
         try:
             action()
-        except OSError:
+        except (OSError, SystemExit):  # as rich answers a broken pipe
             self._is_seen = False

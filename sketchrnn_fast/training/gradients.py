@@ -13,6 +13,10 @@ which is a sum over parts once g is known. Over ranks g takes the sum of one num
 backward pass. With micro-batches the graph of a part is gone before the next part begins, so the
 encoder runs over all of them once more beforehand, without a graph: the same draws, as every draw
 is keyed by the row of the batch.
+
+The gradients of micro-batches are added up in float64, over ranks too. A sum of some float32
+numbers is exact there but for rare cases, whatever its order, so a run whose ranks have whole
+micro-batches is the same to the bit for any number of ranks.
 """
 
 from __future__ import annotations
@@ -69,7 +73,8 @@ def batch_gradient(
     kl = None
     if model.config.conditional and len(parts) > 1:
         kl = _kl_ahead(model, parts, seed, ranks)
-    figures = model.output.linear.weight.new_zeros(len(Losses._fields))
+    figures = torch.zeros(len(Losses._fields), dtype=torch.float64, device=seed.device)
+    sums = _Sums(model) if config.micro_batch_size else None
     for part in parts:
         losses = model.loss(
             part.strokes,
@@ -84,18 +89,48 @@ def batch_gradient(
         objective = losses.reconstruction
         if model.config.conditional:
             if kl is None:
-                kl = part.share * losses.kl_raw.detach()
+                kl = part.share * losses.kl_raw.detach().double()
                 ranks.sum_([kl])
-            gate = (kl >= config.kl_tolerance).to(kl)
+            gate = (kl >= config.kl_tolerance).to(losses.kl_raw)
             objective = objective + kl_weight * gate * losses.kl_raw
         lap("forward")
         (part.share * objective).backward()
-        figures += part.share * torch.stack([figure.detach() for figure in losses])
+        figures += part.share * torch.stack([figure.detach() for figure in losses]).double()
+        if sums is not None:
+            sums.take()
         lap("backward")
     gradients = [one.grad for one in model.parameters() if one.grad is not None]
-    ranks.sum_([*gradients, figures])
+    ranks.sum_(gradients if sums is None else sums.tensors)
+    ranks.sum_([figures])
+    if sums is not None:
+        sums.give()
     lap("backward")
-    return _of_the_batch(Losses(*figures.unbind()), config, kl_weight, model.config.conditional)
+    mean = Losses(*figures.to(model.output.linear.weight.dtype).unbind())
+    return _of_the_batch(mean, config, kl_weight, model.config.conditional)
+
+
+class _Sums:
+    """Sums of a model's gradients in float64.
+
+    Attributes:
+        tensors: one a parameter.
+    """
+
+    def __init__(self, model: SketchRNN) -> None:
+        self._parameters = list(model.parameters())
+        self.tensors = [torch.zeros_like(one, dtype=torch.float64) for one in self._parameters]
+
+    def take(self) -> None:
+        """Move the parameters' gradients into the sums."""
+        for parameter, total in zip(self._parameters, self.tensors, strict=True):
+            if parameter.grad is not None:
+                total += parameter.grad
+                parameter.grad = None
+
+    def give(self) -> None:
+        """Move the sums into the parameters' gradients."""
+        for parameter, total in zip(self._parameters, self.tensors, strict=True):
+            parameter.grad = total.to(parameter.dtype)
 
 
 def _parts(model: SketchRNN, batch: Batch, config: TrainConfig, ranks: Ranks) -> list[Part]:
@@ -121,7 +156,7 @@ def _parts(model: SketchRNN, batch: Batch, config: TrainConfig, ranks: Ranks) ->
 def _kl_ahead(model: SketchRNN, parts: list[Part], seed: Tensor, ranks: Ranks) -> Tensor:
     """The KL term of the whole batch without its floor."""
     terms = [
-        part.share * model.kl(part.strokes, part.lengths, seed=seed, row_offset=part.row)
+        part.share * model.kl(part.strokes, part.lengths, seed=seed, row_offset=part.row).double()
         for part in parts
     ]
     kl = torch.stack(terms).sum()

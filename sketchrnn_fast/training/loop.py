@@ -20,6 +20,7 @@ from sketchrnn_fast.data import Splits
 from sketchrnn_fast.nn import SketchRNN
 from sketchrnn_fast.render import loss_curves
 from sketchrnn_fast.training import checkpoints, divergence, setup
+from sketchrnn_fast.training.averaging import Average
 from sketchrnn_fast.training.checkpoints import TrainingState
 from sketchrnn_fast.training.display import Display
 from sketchrnn_fast.training.distributed import TIMEOUT, Ranks, joined
@@ -136,11 +137,13 @@ def _train(
                 setup.check_can_write(log_root)
                 setup.clear_up(log_root)
         with ranks.together():
-            model, optimiser, splits, state = _prepare(
+            model, optimiser, average, splits, state = _prepare(
                 model_config, train_config, log_root, data_dir, resume, max_seq_len, ranks.device
             )
         setup.check_ranks(ranks, model, splits, state.step)
         ranks.share_(list(model.state_dict().values()))
+        if average is not None:
+            ranks.share_(average.weights)
         first_step = state.step
         metrics: Metrics | NoMetrics = NoMetrics()
         with ranks.together():
@@ -159,7 +162,7 @@ def _train(
             config=train_config,
             splits=splits,
             optimiser=optimiser,
-            step=Step(model, optimiser, splits.train, train_config, ranks),
+            step=Step(model, optimiser, splits.train, train_config, ranks, average),
             state=state,
             saved_step=state.step if resume else None,
             log_root=log_root,
@@ -168,6 +171,7 @@ def _train(
             signals=signals,
             pictures=pictures,
             ranks=ranks,
+            average=average,
         )
         try:
             run.to_the_end()
@@ -189,7 +193,7 @@ def _prepare(
     resume: bool,
     max_seq_len: int | None,
     device: str,
-) -> tuple[SketchRNN, Optimiser, Splits, TrainingState]:
+) -> tuple[SketchRNN, Optimiser, Average | None, Splits, TrainingState]:
     """What a run starts from, new or as its last checkpoint has it."""
     model_config = setup.with_classes(model_config, train_config)
     splits = setup.load_splits(train_config, data_dir, max_seq_len)
@@ -198,11 +202,13 @@ def _prepare(
         setup.check_resumable(log_root, model_config, train_config)
     model = setup.build_model(model_config, train_config, splits, device)
     optimiser = Optimiser(model.parameters(), train_config.grad_clip)
+    decay = train_config.ema_decay
+    average = Average(model, decay) if decay else None
     state = TrainingState()
     if resume:
-        state = setup.resume(log_root, model, optimiser)
+        state = setup.resume(log_root, model, optimiser, average)
         setup.check_same_data(log_root, model, splits)
-    return model, optimiser, splits, state
+    return model, optimiser, average, splits, state
 
 
 @dataclass
@@ -228,6 +234,7 @@ class _Run:
     signals: StopSignals
     pictures: int
     ranks: Ranks
+    average: Average | None
     skipped_in_a_row: int = 0
 
     def to_the_end(self) -> None:
@@ -372,23 +379,33 @@ class _Run:
             self.report_non_finite(report, is_over=True)
 
     def evaluate_split(self, split: str) -> dict[str, Any]:
-        """The record of a split's evaluation."""
+        """The record of a split's evaluation, and the main figures of averaged weights."""
         start = time.perf_counter()
         step = self.state.step
-        dataset = getattr(self.splits, split)
-        result: Evaluation = evaluate(
-            self.model,
-            dataset,
-            self.config,
-            step,
-            ranks=self.ranks,
-            between=self.check_signals,
-        )
+        result = self.evaluate_weights(split)
+        averaged = {}
+        if self.average is not None:
+            with self.average.in_place():
+                other = self.evaluate_weights(split)
+            averaged = {
+                f"ema_{name}": getattr(other, name) for name in ("cost", "reconstruction", "kl")
+            }
         if not math.isfinite(result.cost):
             reason = f"the cost of {split} is {result.cost}"
             self.report_non_finite({"step": step, "reason": reason}, is_over=True)
         seconds = time.perf_counter() - start
-        return {"step": step, "split": split, **result.record(), "seconds": seconds}
+        return {"step": step, "split": split, **result.record(), **averaged, "seconds": seconds}
+
+    def evaluate_weights(self, split: str) -> Evaluation:
+        """Evaluate the model as it is."""
+        return evaluate(
+            self.model,
+            getattr(self.splits, split),
+            self.config,
+            self.state.step,
+            ranks=self.ranks,
+            between=self.check_signals,
+        )
 
     def draw_pictures(self) -> None:
         """Draw with the model as it is; what keeps it from that is told, and the run goes on."""
@@ -407,7 +424,14 @@ class _Run:
         """Save the run as it stands; the first rank does."""
         if self.ranks.is_first:
             self.metrics.sync()
-            checkpoints.save(self.log_root, self.model, self.config, self.optimiser, self.state)
+            checkpoints.save(
+                self.log_root,
+                self.model,
+                self.config,
+                self.optimiser,
+                self.state,
+                self.average,
+            )
         self.saved_step = self.state.step
 
     # ---- How a run ends ----

@@ -14,9 +14,10 @@ from sketchrnn_fast.files import check_takes_files, sweep
 from sketchrnn_fast.nn import SketchRNN
 from sketchrnn_fast.philox import derive_seed
 from sketchrnn_fast.training import checkpoints, divergence, metrics, pictures
+from sketchrnn_fast.training.averaging import Average
 from sketchrnn_fast.training.checkpoints import CheckpointError, TrainingState
 from sketchrnn_fast.training.distributed import Ranks
-from sketchrnn_fast.training.errors import TrainingError, WriteError
+from sketchrnn_fast.training.errors import TrainingError, WriteError, writing
 from sketchrnn_fast.training.optimiser import Optimiser
 from sketchrnn_fast.training.seeds import Place
 
@@ -44,17 +45,20 @@ def make_log_root(log_root: Path) -> None:
     Raises:
         WriteError: it cannot be made.
     """
-    try:
+    with writing(log_root):
         log_root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteError(f"{error.filename} cannot be made: {error.strerror}") from None
 
 
 def clear_up(log_root: Path) -> None:
-    """Clear away what a kill left half done in a log root, which is locked."""
-    for folder in _folders(log_root):
-        sweep(folder)
-    checkpoints.mend(log_root / checkpoints.FOLDER)
+    """Clear away what a kill left half done in a log root, which is locked.
+
+    Raises:
+        WriteError: that cannot be done.
+    """
+    with writing(log_root):
+        for folder in _folders(log_root):
+            sweep(folder)
+        checkpoints.mend(log_root / checkpoints.FOLDER)
 
 
 def _folders(log_root: Path) -> list[Path]:
@@ -68,11 +72,9 @@ def check_can_write(log_root: Path) -> None:
         WriteError: a folder takes no new entries, or a file is in the way or may not be written.
     """
     for folder in _folders(log_root):
-        try:
+        with writing(folder):
             if folder.exists():
                 check_takes_files(folder)
-        except OSError as error:
-            raise WriteError(f"{folder} cannot be written: {error.strerror}") from None
     for name in (metrics.FILE, divergence.FILE, CURVES):
         file = log_root / name
         if file.exists() and not (file.is_file() and os.access(file, os.W_OK)):
@@ -137,14 +139,16 @@ def check_resumable(log_root: Path, model_config: ModelConfig, train_config: Tra
                 )
 
 
-def resume(log_root: Path, model: SketchRNN, optimiser: Optimiser) -> TrainingState:
+def resume(
+    log_root: Path, model: SketchRNN, optimiser: Optimiser, average: Average | None = None
+) -> TrainingState:
     """As `checkpoints.resume`; where the last checkpoint is damaged, the error names the others.
 
     Raises:
         TrainingError: the last checkpoint cannot be gone on from.
     """
     try:
-        return checkpoints.resume(log_root, model, optimiser)
+        return checkpoints.resume(log_root, model, optimiser, average)
     except CheckpointError as error:
         others = checkpoints.others(log_root)
         if not others:

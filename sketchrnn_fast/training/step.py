@@ -21,6 +21,7 @@ from sketchrnn_fast.config import TrainConfig
 from sketchrnn_fast.data import Batch, Dataset, random_batch
 from sketchrnn_fast.nn import Losses, SketchRNN
 from sketchrnn_fast.philox import choose, derive_seed
+from sketchrnn_fast.training.averaging import Average
 from sketchrnn_fast.training.distributed import ALONE, Ranks
 from sketchrnn_fast.training.gradients import batch_gradient
 from sketchrnn_fast.training.optimiser import Optimiser
@@ -87,6 +88,7 @@ class Step:
         dataset: the train split, in model units.
         config: batch size, augmentation, objective, schedules and seed.
         ranks: who else takes the same step.
+        average: of the model's weights, kept up with them.
     """
 
     def __init__(
@@ -96,12 +98,14 @@ class Step:
         dataset: Dataset,
         config: TrainConfig,
         ranks: Ranks = ALONE,
+        average: Average | None = None,
     ) -> None:
         self.model = model
         self.optimiser = optimiser
         self.dataset = dataset
         self.config = config
         self.ranks = ranks
+        self.average = average
         self.stopwatch = Stopwatch()
 
     def __call__(self, step: int, *, measure: bool = False) -> StepResult:
@@ -115,6 +119,8 @@ class Step:
         figures = self.gradient_figures() if measure else (None, None)
         if is_finite:
             self.optimiser.step(learning_rate(self.config, step))
+            if self.average is not None:
+                self.average.update(self.optimiser.steps)
         self.stopwatch.lap("optimiser")
         return StepResult(step, losses, self.indices(step), is_finite, *figures)
 

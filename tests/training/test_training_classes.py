@@ -132,9 +132,10 @@ def test_other_numbers_of_datasets_than_classes_are_refused(data_dir: Path, tmp_
 
 def test_datasets_are_classes_by_their_names() -> None:
     assert class_names(["a/cat.npz", "hershey"]) == ("cat", "hershey")
-    assert labels_of(["dog.npz", "cat.npz"], ("cat", "bird", "dog")) == [2, 0]
+    assert labels_of(["dog.npz", "cat.npz"], ("cat", "bird", "dog"), None) == [2, 0]
+    assert labels_of(["a.npz", "b.npz"], ("cat", "bird"), ("a.npz", "b.npz")) == [0, 1]
     with pytest.raises(DatasetError, match="cow is none of the model's classes, which are cat"):
-        labels_of(["cow.npz"], ("cat",))
+        labels_of(["cow.npz"], ("cat",), ("cat.npz",))
 
 
 def test_a_run_on_classes_resumes_to_the_bit(data_dir: Path, tmp_path: Path) -> None:

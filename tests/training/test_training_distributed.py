@@ -20,7 +20,7 @@ import pytest
 import torch
 from drawings import TINY_MODEL, write_polygons
 from ranks import TESTS, Ended, ended, run_ranks, started
-from training.rank_worker import BATCH, FIRST
+from training.rank_worker import BATCH, FIRST, MICRO
 
 from sketchrnn_fast.training import checkpoints, load_model
 from sketchrnn_fast.training.distributed import Ranks, joined
@@ -66,6 +66,14 @@ def test_the_first_five_steps_of_ranks_agree_with_one_process(
             print(f"{case:28} {size}  {costs}  {difference:.1e}")
             assert difference <= AGREEMENT, (case, size)
             assert len(found) == FIRST
+
+
+def test_ranks_with_whole_micro_batches_agree_to_the_bit(
+    reports: dict[int, dict[str, Any]],
+) -> None:
+    for case in [case for case in reports[1]["losses"] if MICRO in case]:
+        for size in SIZES:
+            assert reports[size]["losses"][case] == reports[1]["losses"][case]
 
 
 def test_later_steps_of_ranks_agree_statistically(reports: dict[int, dict[str, Any]]) -> None:
