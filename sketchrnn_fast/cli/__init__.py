@@ -12,6 +12,7 @@ import typer
 
 from sketchrnn_fast.cli.complete import complete
 from sketchrnn_fast.cli.evaluate import evaluate
+from sketchrnn_fast.cli.import_model import import_model
 from sketchrnn_fast.cli.info import info
 from sketchrnn_fast.cli.interpolate import interpolate
 from sketchrnn_fast.cli.reconstruct import reconstruct
@@ -46,6 +47,7 @@ app = typer.Typer(
 )
 for command in (train, evaluate, sample, reconstruct, interpolate, complete, sweep, info):
     app.command()(command)
+app.command("import")(import_model)  # a word of Python's, which no function can have as its name
 
 
 def main() -> None:

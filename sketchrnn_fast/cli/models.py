@@ -28,7 +28,7 @@ def load_model(path: Path, device: str, *, needs_encoder: bool = False) -> Loade
     """
     placement = choose_device(device)
     if path.is_file() or path.suffix == ".json":
-        loaded = Loaded(sketch_rnn_js.read_decoder(path), None)
+        loaded = Loaded(sketch_rnn_js.read_model(path), None)
     else:
         folder = checkpoints.find(path)
         _, config = checkpoints.read_config(folder)
