@@ -12,6 +12,7 @@ import typer
 
 from sketchrnn_fast.cli.complete import complete
 from sketchrnn_fast.cli.evaluate import evaluate
+from sketchrnn_fast.cli.export import export
 from sketchrnn_fast.cli.import_model import import_model
 from sketchrnn_fast.cli.info import info
 from sketchrnn_fast.cli.interpolate import interpolate
@@ -45,7 +46,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"token_normalize_func": _hyphens},
 )
-for command in (train, evaluate, sample, reconstruct, interpolate, complete, sweep, info):
+for command in (train, evaluate, sample, reconstruct, interpolate, complete, sweep, export, info):
     app.command()(command)
 app.command("import")(import_model)  # a word of Python's, which no function can have as its name
 
