@@ -10,6 +10,7 @@ import sys
 
 import typer
 
+from sketchrnn_fast.cli import data
 from sketchrnn_fast.cli.complete import complete
 from sketchrnn_fast.cli.evaluate import evaluate
 from sketchrnn_fast.cli.export import export
@@ -49,6 +50,7 @@ app = typer.Typer(
 for command in (train, evaluate, sample, reconstruct, interpolate, complete, sweep, export, info):
     app.command()(command)
 app.command("import")(import_model)  # a word of Python's, which no function can have as its name
+app.add_typer(data.app)
 
 
 def main() -> None:

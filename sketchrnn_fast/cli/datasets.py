@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sketchrnn_fast.cli.models import Loaded
 from sketchrnn_fast.cli.options import DataOptions, parse_list
-from sketchrnn_fast.data import SPLITS, DatasetError, SketchDataset, load, read_sketches
+from sketchrnn_fast.data import SPLITS, Dataset, DatasetError, load, read_sketches
 from sketchrnn_fast.errors import UserError
 from sketchrnn_fast.nn import SketchRNN
 from sketchrnn_fast.philox import choose
@@ -20,13 +20,13 @@ from sketchrnn_fast.philox import choose
 
 def load_split(
     model: SketchRNN, names: Sequence[str], data_dir: Path | None, split: str
-) -> SketchDataset:
+) -> Dataset:
     """One split in the model's units, without the sketches that are too long for it."""
     if split not in SPLITS:
         raise UserError(f"split is {split!r}; it takes {', '.join(SPLITS)}")
     limit = model.config.max_seq_len
     splits = load(names, data_dir, limit, scale_factor=float(model.scale_factor))
-    dataset: SketchDataset = getattr(splits, split)
+    dataset: Dataset = getattr(splits, split)
     if dataset.left_out:
         typer.echo(
             f"left out: {dataset.left_out} sketches of more than {limit} points, the model's limit"

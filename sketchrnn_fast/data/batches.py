@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sketchrnn_fast.data.dataset import SketchDataset
+from sketchrnn_fast.data.dataset import Dataset
 from sketchrnn_fast.data.errors import DatasetError
 from sketchrnn_fast.philox import Stream, choose, philox4x32, uniform
 from sketchrnn_fast.strokes import (
@@ -43,7 +43,7 @@ class Batch:
 
 
 def random_batch(
-    dataset: SketchDataset,
+    dataset: Dataset,
     batch_size: int,
     max_seq_len: int,
     *,
@@ -83,7 +83,7 @@ def random_batch(
     return Batch(pad_ragged_to_stroke5(points, lengths, max_seq_len), lengths, indices)
 
 
-def batch(dataset: SketchDataset, indices: ArrayLike, max_seq_len: int) -> Batch:
+def batch(dataset: Dataset, indices: ArrayLike, max_seq_len: int) -> Batch:
     """The sketches of these indices as they are.
 
     Raises:
@@ -95,9 +95,7 @@ def batch(dataset: SketchDataset, indices: ArrayLike, max_seq_len: int) -> Batch
     return Batch(pad_ragged_to_stroke5(points, lengths, max_seq_len), lengths, chosen)
 
 
-def evaluation_batches(
-    dataset: SketchDataset, batch_size: int, max_seq_len: int
-) -> Iterator[Batch]:
+def evaluation_batches(dataset: Dataset, batch_size: int, max_seq_len: int) -> Iterator[Batch]:
     """Every sketch once, in ascending order of length; the last batch may be smaller."""
     for start in range(0, len(dataset), batch_size):
         stop = min(start + batch_size, len(dataset))
@@ -105,18 +103,17 @@ def evaluation_batches(
 
 
 def _gather(
-    dataset: SketchDataset, indices: NDArray[np.int64], max_seq_len: int
+    dataset: Dataset, indices: NDArray[np.int64], max_seq_len: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The points of these sketches end to end, `[P, 3]`, and their lengths."""
-    lengths = dataset.lengths[indices]
+    points, lengths = dataset.gather(indices)
     if len(lengths) and lengths.max() > max_seq_len:
         index = indices[lengths.argmax()]
         raise DatasetError(
             f"{dataset.name}, sketch {index} has {lengths.max()} points; max_seq_len is "
             f"{max_seq_len}"
         )
-    rows = np.repeat(dataset.starts[:-1][indices], lengths) + positions_within(lengths)
-    return dataset.points[rows], lengths
+    return points, lengths
 
 
 def _drop_uniforms(

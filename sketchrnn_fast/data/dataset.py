@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +18,41 @@ OFFSET_LIMIT = 1000.0
 
 # NumPy 1 sums an array in its buffers of 8192: pairwise within one, one after another over them.
 _SUM_BLOCK = 8192
+
+
+class Dataset(Protocol):
+    """A split, in memory (`SketchDataset`) or on disk (`MappedDataset`): sketches by length.
+
+    `len(dataset)` sketches; `dataset[i]` is stroke-3 float32 `[N, 3]`.
+    """
+
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+        ...
+
+    @property
+    def left_out(self) -> int:
+        """How many sketches were too long to be taken."""
+        ...
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Points of each sketch, int64 `[n]`, ascending."""
+        ...
+
+    @property
+    def max_seq_len(self) -> int:
+        """Points of the longest sketch."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> NDArray[np.float32]: ...
+
+    def gather(self, indices: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The points of these sketches end to end, float32 `[P, 3]`, and their lengths."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +144,17 @@ class SketchDataset:
             raise IndexError(f"{self.name} has {len(self)} sketches; there is no index {index}")
         index %= len(self)
         return self.points[self.starts[index] : self.starts[index + 1]]
+
+    def gather(self, indices: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The points of these sketches end to end, float32 `[P, 3]`, and their lengths.
+
+        Raises:
+            IndexError: there is no such index.
+        """
+        chosen = np.asarray(indices, np.int64)
+        lengths = self.lengths[chosen]
+        rows = np.repeat(self.starts[:-1][chosen], lengths) + positions_within(lengths)
+        return self.points[rows], lengths
 
 
 def normalizing_scale_factor(points: NDArray[np.float32]) -> float:

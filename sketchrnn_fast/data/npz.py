@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.lib import format as npy
@@ -67,6 +67,40 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, list[NDArray[Any]]]:
     """
     with _opened(Path(path), "a dataset") as archive:
         return {split: _read_split(Path(path), archive, split) for split in SPLITS}
+
+
+def read_npz_members(
+    path: str | os.PathLike[str], splits: Sequence[str], arrays: Sequence[str] = ()
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Read some splits and some number arrays of an `.npz`, whatever else it has.
+
+    Returns:
+        name -> the list of sketches of a split, or an array; and the names of all members.
+
+    Raises:
+        DatasetError: as `read_npz`; a named member is missing.
+    """
+    path = Path(path)
+    with _opened(path, "a dataset") as archive:
+        read: dict[str, Any] = {split: _read_split(path, archive, split) for split in splits}
+        read.update((name, _read_numbers(path, archive, name)) for name in arrays)
+        names = tuple(name.removesuffix(".npy") for name in archive.namelist())
+    return read, names
+
+
+def read_npy(path: str | os.PathLike[str]) -> NDArray[Any]:
+    """Read an `.npy` of numbers.
+
+    Raises:
+        DatasetError: it is missing, cut short, holds objects, or claims more than it has.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DatasetError(f"{path} does not exist")
+    try:
+        return _npy_numbers(path.read_bytes())
+    except DatasetError as error:
+        raise DatasetError(f"{path}: {error}") from None
 
 
 def read_sketches(path: str | os.PathLike[str]) -> list[NDArray[np.float32]]:
@@ -126,14 +160,17 @@ def _read_numbers(path: Path, archive: zipfile.ZipFile, name: str) -> NDArray[An
             f"{_members(archive)}"
         )
     try:
-        content = _inflate(archive, archive.getinfo(f"{name}.npy"), path.stat().st_size)
-        stream = io.BytesIO(content)
-        shape, fortran, dtype = _read_header(stream)
-        if dtype.hasobject:
-            raise DatasetError("it is an object array; it must be one of numbers")
-        return numbers_from_bytes(content[stream.tell() :], shape, dtype, "F" if fortran else "C")
+        return _npy_numbers(_inflate(archive, archive.getinfo(f"{name}.npy"), path.stat().st_size))
     except DatasetError as error:
         raise DatasetError(f"{path}, {name}: {error}") from None
+
+
+def _npy_numbers(content: bytes) -> NDArray[Any]:
+    stream = io.BytesIO(content)
+    shape, fortran, dtype = read_npy_header(stream)
+    if dtype.hasobject:
+        raise DatasetError("it is an object array; it must be one of numbers")
+    return numbers_from_bytes(content[stream.tell() :], shape, dtype, "F" if fortran else "C")
 
 
 def _members(archive: zipfile.ZipFile) -> str:
@@ -176,7 +213,7 @@ def _inflate(archive: zipfile.ZipFile, member: zipfile.ZipInfo, archive_size: in
 
 def _sketches_of_npy(content: bytes) -> list[NDArray[Any]]:
     stream = io.BytesIO(content)
-    shape, fortran, dtype = _read_header(stream)
+    shape, fortran, dtype = read_npy_header(stream)
     body = content[stream.tell() :]
     if dtype.hasobject:
         array = unpickle_array(body)
@@ -186,7 +223,12 @@ def _sketches_of_npy(content: bytes) -> list[NDArray[Any]]:
     return _sketches_of_numbers(numbers_from_bytes(body, shape, dtype, "F" if fortran else "C"))
 
 
-def _read_header(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def read_npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """The shape, Fortran order and dtype of an npy, of objects or plain numbers.
+
+    Raises:
+        DatasetError: it has no such header.
+    """
     try:
         version = npy.read_magic(stream)
         if version not in ((1, 0), (2, 0)):
@@ -252,7 +294,11 @@ def _numbers(array: PickledArray) -> NDArray[np.float64]:
 # Writing
 
 
-def write_npz(path: str | os.PathLike[str], splits: Mapping[str, Sequence[ArrayLike]]) -> None:
+def write_npz(
+    path: str | os.PathLike[str],
+    splits: Mapping[str, Sequence[ArrayLike]],
+    arrays: Mapping[str, NDArray[Any]] | None = None,
+) -> None:
     """Write a dataset that Magenta reads (with `allow_pickle=True, encoding="latin1"`).
 
     The same sketches give the same bytes. The file appears whole or not at all.
@@ -261,6 +307,7 @@ def write_npz(path: str | os.PathLike[str], splits: Mapping[str, Sequence[ArrayL
         path: where to; its folder must exist.
         splits: `train`, `valid` and `test`, each a sequence of `[N, 3]` arrays, kept in their
             dtype.
+        arrays: further arrays of numbers, which Magenta passes over.
 
     Raises:
         DatasetError: a split is missing.
@@ -269,7 +316,9 @@ def write_npz(path: str | os.PathLike[str], splits: Mapping[str, Sequence[ArrayL
     missing = [split for split in SPLITS if split not in splits]
     if missing:
         raise DatasetError(f"a dataset has {', '.join(SPLITS)}; {', '.join(missing)} is missing")
-    _write(path, {split: _npy_of_sketches(splits[split]) for split in SPLITS})
+    members = {split: _npy_of_sketches(splits[split]) for split in SPLITS}
+    members.update((name, _npy_of_numbers(array)) for name, array in (arrays or {}).items())
+    _write(path, members)
 
 
 def write_sketches(path: str | os.PathLike[str], sketches: Sequence[ArrayLike]) -> None:

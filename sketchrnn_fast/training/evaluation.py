@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from sketchrnn_fast.config import TrainConfig
-from sketchrnn_fast.data import SketchDataset, evaluation_batches
+from sketchrnn_fast.data import Dataset, evaluation_batches
 from sketchrnn_fast.nn import Losses, SketchRNN
 from sketchrnn_fast.nn.modes import evaluating
 from sketchrnn_fast.training.seeds import Place, place_seed
@@ -50,9 +50,7 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(
-    model: SketchRNN, dataset: SketchDataset, config: TrainConfig, step: int = 0
-) -> Evaluation:
+def evaluate(model: SketchRNN, dataset: Dataset, config: TrainConfig, step: int = 0) -> Evaluation:
     """Evaluate a model on all of a split.
 
     Args:

@@ -85,7 +85,7 @@ def test_datasets_are_looked_up_in_the_current_folder_unless_told(folder, monkey
     ("names", "sentence"),
     [
         (["a.npz", "no.npz"], r"no\.npz does not exist; no\.npz is looked up in"),
-        (["cats"], "no dataset 'cats'; it takes the name of an .npz file, or hershey"),
+        (["cats"], "no dataset 'cats'; it takes the name of an .npz file or of a store's folder"),
         ([], "it takes a list of at least one name"),
         ("a.npz", "it takes a list of at least one name"),
     ],
