@@ -12,7 +12,8 @@ def import_model(
     source: Annotated[
         str,
         typer.Argument(
-            help="A checkpoint of Magenta's (its folder or prefix) or a sketch-rnn-js file."
+            help="A checkpoint of Magenta's (its folder or prefix), a sketch-rnn-js file, or a "
+            "published model: magenta:owl, sketch-rnn-js:cat, …"
         ),
     ],
     out: Annotated[Path, typer.Option(help="The model's folder: the log root of a new run.")],

@@ -10,7 +10,7 @@ from typing import Any
 from sketchrnn_fast import data
 from sketchrnn_fast.config import ConfigError
 from sketchrnn_fast.errors import UserError
-from sketchrnn_fast.interop import magenta, magenta_checkpoint, sketch_rnn_js
+from sketchrnn_fast.interop import magenta, magenta_checkpoint, published, sketch_rnn_js
 from sketchrnn_fast.interop.errors import ModelFileError
 from sketchrnn_fast.interop.imported import Imported
 from sketchrnn_fast.training import checkpoints
@@ -32,7 +32,8 @@ def import_model(
     """Read a model from elsewhere and write it as the log root of a run that stands there.
 
     Args:
-        source: a path: a checkpoint's prefix, one of its files, a folder, a sketch-rnn-js file.
+        source: a path (a checkpoint's prefix, one of its files, a folder, a sketch-rnn-js file), or
+            the name of a published model (`published.py`), which is downloaded.
         out: the log root; it must not hold a run yet.
         changes: hyper-parameters by name that replace the source's.
         data_dir: where the files of its data_set are, of which max_seq_len and the scale factor are
@@ -63,6 +64,9 @@ def read(source: str, changes: Mapping[str, Any] | None = None) -> Imported:
     Raises:
         UserError: there is no such source, or it is damaged.
     """
+    if published.is_name(source):
+        with published.fetched(source) as path:
+            return _read_path(path, changes)
     return _read_path(Path(source), changes)
 
 
@@ -86,7 +90,10 @@ def _read_path(path: Path, changes: Mapping[str, Any] | None) -> Imported:
     if magenta_checkpoint.is_checkpoint(path):
         return magenta_checkpoint.read_checkpoint(path, changes)
     if not path.exists():
-        raise ModelFileError(f"{path} does not exist; a source is the path of a model")
+        raise ModelFileError(
+            f"{path} does not exist; a source is a path, or the name of a published model: "
+            f"{published.FORMS}"
+        )
     raise ModelFileError(
         f"{path} holds no model from elsewhere; read are Magenta's checkpoints (a folder or a "
         "prefix) and the .json and .js files of sketch-rnn-js"
