@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import json
 import math
 import os
@@ -206,6 +207,7 @@ def _expected_shapes(config: ModelConfig) -> list[list[int]]:
     return [list(tensor.shape) for _, tensor in variable_table(SketchRNN(config, device="meta"))]
 
 
+@functools.cache
 def most_bytes() -> int:
     """The size of the largest file that is taken: base64 makes 8/3 bytes of a weight."""
     largest = js_config(dec_rnn_size=_MOST_UNITS, enc_rnn_size=_MOST_UNITS, z_size=_MOST_UNITS)
