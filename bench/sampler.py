@@ -190,7 +190,7 @@ def drawn_models(sketches: Path | None, sizes: ModelConfig) -> list[Drawn]:
         models.append(Drawn(name, trained, trained.config.max_seq_len))
     published = sheep.shared() / "data" / "pretrained_js" / "bear.gen.json"
     if published.is_file():
-        bear = sketch_rnn_js.read_decoder(published).eval()
+        bear = sketch_rnn_js.read_model(published).eval()
         models.append(Drawn("published bear", bear, bear.config.max_seq_len))
     for cell in CELLS if sketches is None else ("lstm", "hyper"):
         model = with_end_logit(random_model(cell, sizes), end_logit(1.0 / MEAN_LENGTH))

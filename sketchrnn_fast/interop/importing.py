@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +23,8 @@ JS_SUFFIXES = (".json", ".js")
 
 
 def import_model(
-    source: str,
-    out: Path,
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     *,
     changes: Mapping[str, Any] | None = None,
     data_dir: Path | None = None,
@@ -44,6 +45,7 @@ def import_model(
         UserError: there is no such source, it is damaged, or something does not fit; nothing is
             written.
     """
+    out = Path(out)
     check_log_root(out, resume=False)
     if scale_factor is not None and not 0.0 < scale_factor < float("inf"):
         raise UserError(f"scale_factor is {scale_factor}; it must be a number above 0")
@@ -58,13 +60,13 @@ def import_model(
     return imported
 
 
-def read(source: str, changes: Mapping[str, Any] | None = None) -> Imported:
+def read(source: str | os.PathLike[str], changes: Mapping[str, Any] | None = None) -> Imported:
     """A model from elsewhere, in memory.
 
     Raises:
         UserError: there is no such source, or it is damaged.
     """
-    if published.is_name(source):
+    if isinstance(source, str) and published.is_name(source):
         with published.fetched(source) as path:
             return _read_path(path, changes)
     return _read_path(Path(source), changes)

@@ -15,6 +15,7 @@ The scale factor of the data is in none of these files: the original computes it
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,7 +58,9 @@ _BUNDLE_FILE = re.compile(r"(?P<prefix>.+)\.(index|meta|data-\d{5}-of-\d{5})")
 _NEWEST = re.compile(r'^model_checkpoint_path:\s*"([^"\\]*)"', re.MULTILINE)
 
 
-def read_checkpoint(source: Path, changes: Mapping[str, Any] | None = None) -> Imported:
+def read_checkpoint(
+    source: str | os.PathLike[str], changes: Mapping[str, Any] | None = None
+) -> Imported:
     """Read one of Magenta's checkpoints: weights, hyper-parameters, Adam's moments.
 
     Args:
@@ -68,7 +71,7 @@ def read_checkpoint(source: Path, changes: Mapping[str, Any] | None = None) -> I
         ModelFileError: a file is missing or damaged, a variable is missing or of another shape,
             or the configuration says something else than the variables.
     """
-    prefix = find_prefix(source)
+    prefix = find_prefix(Path(source))
     variables = Bundle(prefix)
     index = index_file(prefix)
     notes: list[str] = []
@@ -176,7 +179,7 @@ def sizes_of(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     return sizes
 
 
-def write_checkpoint(imported: Imported, folder: Path) -> Path:
+def write_checkpoint(imported: Imported, folder: str | os.PathLike[str]) -> Path:
     """Write a folder as Magenta's trainer leaves one; gives the checkpoint's prefix.
 
     Weights, Adam's moments (zeros where there are none) and step; the scale factor is not part of
@@ -185,6 +188,7 @@ def write_checkpoint(imported: Imported, folder: Path) -> Path:
     Raises:
         OSError: it cannot be written.
     """
+    folder = Path(folder)
     model, step, train = imported.model, imported.step, imported.train_config
     arrays: dict[str, NDArray[Any]] = dict(magenta.variables(model))
     arrays.update(magenta.moment_variables(model, imported.moments))

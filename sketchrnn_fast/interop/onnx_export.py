@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,7 +48,7 @@ def check_installed() -> None:
         ) from None
 
 
-def write_onnx(model: SketchRNN, folder: Path) -> dict[str, float]:
+def write_onnx(model: SketchRNN, folder: str | os.PathLike[str]) -> dict[str, float]:
     """Write a model's parts as ONNX files.
 
     Args:
@@ -72,6 +73,7 @@ def write_onnx(model: SketchRNN, folder: Path) -> dict[str, float]:
                 f"{differences[name]:.1e}; at most {MOST_DIFFERENCE:.0e} is accepted"
             )
     contents[CONFIG] = json.dumps(runtime_config(model), indent=1).encode() + b"\n"
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for file, content in contents.items():
         write_atomically(folder / file, content)

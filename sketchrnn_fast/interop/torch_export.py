@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ from sketchrnn_fast.interop.graphs import CONFIG, export_graphs, runtime_config
 from sketchrnn_fast.nn import SketchRNN
 
 
-def write_programs(model: SketchRNN, folder: Path) -> None:
+def write_programs(model: SketchRNN, folder: str | os.PathLike[str]) -> None:
     """Write a model's parts as exported programs.
 
     Args:
@@ -36,6 +37,7 @@ def write_programs(model: SketchRNN, folder: Path) -> None:
         torch.export.save(graph.program, stream)
         contents[f"{name}.pt2"] = stream.getvalue()
     contents[CONFIG] = json.dumps(runtime_config(model), indent=1).encode() + b"\n"
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for file, content in contents.items():
         write_atomically(folder / file, content)
