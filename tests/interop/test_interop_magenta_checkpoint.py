@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 import torch
 from drawings import write_polygons
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sketchrnn_fast import ModelConfig, SketchRNN, TrainConfig
+from sketchrnn_fast.config import field_types
 from sketchrnn_fast.interop import magenta, magenta_checkpoint
 from sketchrnn_fast.interop.bundle import Bundle, write_bundle
 from sketchrnn_fast.interop.errors import ModelFileError
@@ -326,3 +329,32 @@ def test_nothing_is_left_of_an_import_that_fails(shared: Path, tmp_path: Path) -
         import_model(str(folder), tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert magenta_checkpoint.is_checkpoint(folder)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=6,
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from(sorted(field_types())) | st.text(max_size=6), json_values)
+    | json_values
+)
+@settings(deadline=None, max_examples=60)
+def test_no_configuration_is_more_than_refused(
+    tmp_path_factory: pytest.TempPathFactory, values: Any
+) -> None:
+    folder = tmp_path_factory.mktemp("run")
+    prefix = write_checkpoint(small(conditional=False), folder)
+    (folder / "model_config.json").write_text(json.dumps(values))
+    try:
+        imported = read_checkpoint(prefix)
+    except ModelFileError as error:
+        sentence = str(error)
+    else:
+        sentence = ""
+        assert imported.model.config.dec_rnn_size == 6
+    assert "\n" not in sentence.replace("\\n", "")
+    assert len(sentence) < 600
