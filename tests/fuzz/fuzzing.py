@@ -3,7 +3,7 @@
     python tests/fuzz/tf_bundle.py SECONDS
 
 Each file in this folder but this one is a fuzzer of one reader. Anything that a reader raises other
-than its own error ends the run, and so does a call of more than 10 seconds or a process of more
+than its own error ends the run, and so does a call of more than a minute or a process of more
 than 2 GB. What it found is left in the working folder, and the same command with that file's path
 behind it runs that input alone.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import atheris
 
-MOST_SECONDS, MOST_MEGABYTES, MOST_BYTES, MOST_CHARACTERS = 10, 2048, 1 << 16, 1000
+MOST_SECONDS, MOST_MEGABYTES, MOST_BYTES, MOST_CHARACTERS = 60, 2048, 1 << 16, 1000
 
 
 def fuzz(target: Callable[[bytes], None], seeds: Iterable[bytes], refusal: type[Exception]) -> None:
@@ -40,6 +40,7 @@ def fuzz(target: Callable[[bytes], None], seeds: Iterable[bytes], refusal: type[
     seconds, *inputs = sys.argv[1:]
     with tempfile.TemporaryDirectory() as corpus:
         for number, seed in enumerate(seeds):
+            target(seed)  # must be taken; and what is imported late does not count as a hang
             (Path(corpus) / str(number)).write_bytes(seed)
         options = [
             f"-max_total_time={seconds}",
