@@ -228,7 +228,8 @@ def read_part(path: Path) -> Part:
 
 def _load(path: Path, *names: str) -> list[NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here, since NumPy leaves open what turns out not to be an archive.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return [archive[name] for name in names]
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DatasetError(f"{path} is damaged ({type(error).__name__}); delete it") from None

@@ -149,7 +149,9 @@ def test_a_limit_that_leaves_a_split_empty_is_refused_by_name(folder):
     splits = make_splits()
     splits["test"] = [rows for rows in splits["test"] if len(rows) > 3]
     write_store(folder / "c", splits)
-    with pytest.raises(DatasetError, match="c, split (valid|test) has no sketch of at most 3 points"):
+    with pytest.raises(
+        DatasetError, match="c, split (valid|test) has no sketch of at most 3 points"
+    ):
         load(["c"], folder, 3)
 
 
