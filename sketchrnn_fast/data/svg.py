@@ -294,8 +294,8 @@ def _length(element: _Element, name: str) -> float:
     text = element.attributes.get(name, "0")
     if not _LENGTH.match(text):
         raise DatasetError(
-            f"has {name}={text[:20]!r}, which cannot be read: lengths are numbers, with px, pt, pc, "
-            "cm, mm, in or nothing after them"
+            f"has {name}={text[:20]!r}, which cannot be read: a length is a number, with px, pt, "
+            "pc, cm, mm, in or nothing after it"
         )
     return float(_parsed(name, text, lambda: Length(text).value(ppi=96)))
 

@@ -1,4 +1,4 @@
-"""Conversion: from any form to a dataset, exactly, resumably, the same for any number of processes."""
+"""Conversion: any form to a dataset, exactly, resumably, the same with more processes."""
 
 from __future__ import annotations
 
@@ -64,6 +64,11 @@ def all_sketches(path):
     }
 
 
+def together(by_split):
+    """The sketches of all splits."""
+    return [sketch for sketches in by_split.values() for sketch in sketches]
+
+
 @pytest.fixture
 def small_pieces(monkeypatch):
     monkeypatch.setattr(sources, "BIN_BYTES", 500)
@@ -84,7 +89,7 @@ def test_all_forms_of_the_same_drawings_make_the_same_dataset(tmp_path):
         "valid": 3,
         "test": 3,
     }
-    flat = [np.frombuffer(row, np.int16).reshape(-1, 3) for row, _ in sum(expected.values(), [])]
+    flat = [np.frombuffer(row, np.int16).reshape(-1, 3) for row, _ in together(expected)]
     (tmp_path / "strokes.jsonl").write_text(
         "\n".join(json.dumps({"word": "cat", "strokes": rows.tolist()}) for rows in flat)
     )
@@ -94,7 +99,7 @@ def test_all_forms_of_the_same_drawings_make_the_same_dataset(tmp_path):
     for source in ("cat.ndjson", "strokes.jsonl", "cat"):
         out = tmp_path / f"from_{source.replace('.', '_')}"
         convert([tmp_path / source], out, Options(simplify="none"))
-        assert sorted(sum(all_sketches(out).values(), [])) == sorted(sum(expected.values(), []))
+        assert sorted(together(all_sketches(out))) == sorted(together(expected))
     for source, out in (("bin", "again.npz"), ("again.npz", "store"), ("store", "last.npz")):
         convert([tmp_path / source], tmp_path / out)
         assert all_sketches(tmp_path / out) == expected  # splits and their order too
@@ -161,7 +166,7 @@ def test_splits_are_exact_disjoint_and_governed_by_the_seed(tmp_path):
         found[out.name] = all_sketches(out)
     first, again, other = found.values()
     assert [len(first[split]) for split in SPLITS] == [70, 20, 10]
-    assert len(set(sum(first.values(), []))) == 100
+    assert len(set(together(first))) == 100
     assert first == again
     assert first != other
     options = Options(splits=SplitSizes(5, 3, 2))
@@ -184,7 +189,7 @@ def test_limits_on_length_and_repetitions_are_counted(tmp_path):
         "have more than 6 points": 16 + 6,
         "repeat another": 12,
     }
-    found = sum(all_sketches(tmp_path / "out").values(), [])
+    found = together(all_sketches(tmp_path / "out"))
     assert len(found) == len(set(found)) == 36 + 18
     assert sorted({name for _, name in found}) == ["cat", "dog"]
     assert result.classes == ("cat", "dog")
@@ -326,7 +331,7 @@ def test_stroke_5_arrays_and_lists_of_sketches_are_read(tmp_path):
     for name in ("five.npy", "list.npz", "set.npz"):
         out = tmp_path / f"from_{name.replace('.', '_')}"
         convert([tmp_path / name], out)
-        found.append(sorted(row for row, _ in sum(all_sketches(out).values(), [])))
+        found.append(sorted(row for row, _ in together(all_sketches(out))))
     assert found[0] == found[1] == found[2]
     assert len(found[0]) == 30
 
@@ -340,7 +345,7 @@ def test_folders_of_svg_are_classes(tmp_path):
         )
     result = convert([tmp_path / "drawings"], tmp_path / "out")
     assert result.classes == ("cat", "dog")
-    found = sum(all_sketches(tmp_path / "out").values(), [])
+    found = together(all_sketches(tmp_path / "out"))
     assert sorted(name for _, name in found) == ["cat"] * 20 + ["dog"] * 20
     rows = np.frombuffer(found[0][0], np.int16).reshape(-1, 3)
     positions = np.cumsum(rows[:, :2], axis=0)

@@ -120,7 +120,7 @@ def test_real_datasets_have_the_published_scale_factor_also_from_sums(real_data,
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=30), st.integers(1, 8))
 def test_the_order_is_the_stable_sort_by_length(tmp_path_factory, lengths, chunk):
     rng = np.random.default_rng(0)
-    splits = dict.fromkeys(SPLITS, [sketch(length, rng) for length in lengths])
+    splits = {key: [sketch(length, rng) for length in lengths] for key in SPLITS}
     store = open_store(write_store(tmp_path_factory.mktemp("s") / "a", splits, chunk=chunk))
     for split in store.splits.values():
         assert_array_equal(split.order, np.argsort(lengths, kind="stable"))
@@ -150,7 +150,7 @@ def test_a_limit_that_leaves_a_split_empty_is_refused_by_name(folder):
     splits["test"] = [rows for rows in splits["test"] if len(rows) > 3]
     write_store(folder / "c", splits)
     with pytest.raises(
-        DatasetError, match="c, split (valid|test) has no sketch of at most 3 points"
+        DatasetError, match=r"c, split (valid|test) has no sketch of at most 3 points"
     ):
         load(["c"], folder, 3)
 
@@ -273,8 +273,7 @@ def test_training_tells_damage_instead_of_reading_other_sketches(folder):
         damage(folder / "a", f"train/{file}", change)
         train = load(["a"], folder).train
         with pytest.raises(DatasetError, match=r"of a store (is|are) damaged"):
-            for found in evaluation_batches(train, 5, 20):
-                assert found
+            list(evaluation_batches(train, 5, 20))
         path.write_bytes(content)
 
 
