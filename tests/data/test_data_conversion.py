@@ -299,6 +299,24 @@ def test_options_that_cannot_be_are_refused_and_nothing_is_written(tmp_path, opt
     assert not (tmp_path / "out").exists()
 
 
+def test_folders_are_searched_through_and_stores_in_them_are_stores(tmp_path):
+    folder = tmp_path / "in" / "deeper"
+    folder.mkdir(parents=True)
+    write_bin(folder / "cat.bin", [drawing(k) for k in range(40)])
+    (folder / ".hidden.bin").write_bytes(b"no")
+    (folder / "notes.txt").write_text("no")
+    convert([write_bin(tmp_path / "dog.bin", [drawing(k) for k in range(30)])], folder / "dogs")
+    assert sources.find([tmp_path / "in"]) == [folder / "cat.bin", folder / "dogs"]
+    result = convert([tmp_path / "in"], tmp_path / "out")
+    assert sum(result.counts.values()) == 70
+    assert result.classes == ("cat", "dog")
+
+
+def test_a_file_whose_name_is_no_text_is_a_class_all_the_same(tmp_path):
+    path = write_bin(tmp_path / os.fsdecode(b"ca\xff.bin"), [drawing(k) for k in range(40)])
+    assert convert([path], tmp_path / "out").classes == ("ca?",)
+
+
 def test_outputs_and_inputs_that_cannot_be_are_refused(tmp_path):
     path = write_bin(tmp_path / "cat.bin", [drawing(k) for k in range(60)])
     (tmp_path / "empty").mkdir()
