@@ -44,8 +44,9 @@ def ranges(path: Path, target: int) -> Iterator[tuple[int, int]]:
         while start < size:
             stop = min(start + target, size)
             stream.seek(stop - 1)
-            stop = stop - 1 + len(stream.readline(MOST_LINE + 1))
-            if stop - start > target + MOST_LINE:
+            rest = stream.readline(MOST_LINE + 1)
+            stop = stop - 1 + len(rest)
+            if len(rest) > MOST_LINE:
                 raise DatasetError(
                     f"{path}: the line around byte {start + target} is longer than {MOST_LINE} "
                     "bytes; a line is one drawing"

@@ -40,6 +40,7 @@ _SHAPES = {
     "circle": ("cx", "cy", "r"),
     "ellipse": ("cx", "cy", "rx", "ry"),
 }
+_LENGTH = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*(px|pt|pc|cm|mm|in)?\s*$")
 _HIDDEN = re.compile(r"(^|;)\s*(display\s*:\s*none|visibility\s*:\s*hidden)")
 
 
@@ -291,8 +292,11 @@ def _length(element: _Element, name: str) -> float:
     from svgelements import Length
 
     text = element.attributes.get(name, "0")
-    if "%" in text:
-        raise DatasetError(f"has {name}={text[:20]!r}: shares of the page are not known here")
+    if not _LENGTH.match(text):
+        raise DatasetError(
+            f"has {name}={text[:20]!r}, which cannot be read: a length is a number, with px, pt, "
+            "pc, cm, mm, in or nothing after it"
+        )
     return float(_parsed(name, text, lambda: Length(text).value(ppi=96)))
 
 
