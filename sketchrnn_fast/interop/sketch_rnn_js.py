@@ -111,6 +111,8 @@ def read_imported(path: str | os.PathLike[str]) -> Imported:
 
 def _parse(path: Path) -> Any:
     most = most_bytes()
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ModelFileError("it is no file, but a device or a pipe")
     if path.stat().st_size > most:
         raise ModelFileError(f"it has more than {most} bytes; no model is that large")
     content = path.read_bytes()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import os
 import re
 import tracemalloc
 from collections.abc import Callable
@@ -196,6 +197,11 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         read_model(tmp_path / "nowhere.gen.json")
     with pytest.raises(ModelFileError, match=r"cannot be read: Is a directory"):
         read_model(tmp_path)
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "endless.json").symlink_to("/dev/zero")
+    for name in ("pipe.json", "endless.json"):
+        with pytest.raises(ModelFileError, match="it is no file, but a device or a pipe"):
+            read_model(tmp_path / name)
     (tmp_path / "binary.gen.json").write_bytes(bytes(range(256)))
     with pytest.raises(ModelFileError, match="it is no JSON, or it is cut short"):
         read_model(tmp_path / "binary.gen.json")
