@@ -154,7 +154,7 @@ class _Reader:
             form = ""
         if not form or not isinstance(value, list) or not isinstance(word, str):
             what = (
-                f"has the word {word!r}; it must be text"
+                f"has the word {_short(word)}; it must be text"
                 if form and isinstance(value, list)
                 else f"has no list {_FORMS}"
             )
