@@ -14,7 +14,9 @@ the chunk is one of lines or of strokes.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +75,23 @@ def read(path: Path, start: int, stop: int, name: str, only_recognized: bool) ->
     lines = content.split(b"\n")
     if not lines[-1]:
         lines.pop()
-    return _Reader(name, only_recognized).read(lines)
+    with _without_collection():
+        return _Reader(name, only_recognized).read(lines)
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Pause the search for cycles, of which JSON has none, while its many lists are made.
+
+    The search looks at all lists again and again: it takes longer than parsing does.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class _Reader:
@@ -136,7 +154,7 @@ class _Reader:
             form = ""
         if not form or not isinstance(value, list) or not isinstance(word, str):
             what = (
-                f"has the word {word!r}; it must be text"
+                f"has the word {_short(word)}; it must be text"
                 if form and isinstance(value, list)
                 else f"has no list {_FORMS}"
             )

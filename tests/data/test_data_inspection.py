@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import numpy as np
 import pytest
 from quickdraw_files import ndjson_line, write_bin
@@ -117,5 +119,10 @@ def test_what_is_no_file_of_drawings_is_refused(tmp_path):
     with pytest.raises(DatasetError, match=r"a\.npz is not an npz file"):
         inspect([tmp_path / "a.npz"])
     np.savez(tmp_path / "b.npz", x=np.ones(3))
+    with zipfile.ZipFile(tmp_path / "c.npz", "w") as archive:
+        archive.writestr("a\nb.npy", b"")
+    with pytest.raises(DatasetError, match=r"c\.npz has 'a\\nb'; it takes the splits") as error:
+        inspect([tmp_path / "c.npz"])
+    assert "\n" not in str(error.value)
     with pytest.raises(DatasetError, match=r"b\.npz has x; it takes the splits train, valid, test"):
         inspect([tmp_path / "b.npz"])

@@ -45,6 +45,11 @@ def lines(body: str) -> list[list[list[float]]]:
         ),
         ('<symbol id="s"><path d="M0 0L1 1"/></symbol><use href="#s"/>', [[[0, 0], [1, 1]]]),
         ('<svg x="2" y="3"><path d="M0 0L1 1"/></svg>', [[[2, 3], [3, 4]]]),
+        (
+            '<rect width="9" height="9" fill="white"/><g style="fill:#FFF"><rect width="9" '
+            'height="9"/><path stroke="red" d="M1 1L2 2"/></g>',
+            [[[1, 1], [2, 2]]],
+        ),
         ('<path d="M9 9z"/>', [[[9, 9]]]),
         ('<path d="M0 0L1 0M1 0L1 1"/>', [[[0, 0], [1, 0]], [[1, 0], [1, 1]]]),
         (
