@@ -17,6 +17,7 @@ import torch
 
 from sketchrnn_fast import SketchRNN, data, generation, strokes
 from sketchrnn_fast.data.conversion import Options, convert
+from sketchrnn_fast.data.splitting import SplitSizes
 from sketchrnn_fast.interop.sketch_rnn_js import read_model
 
 NAMES = ("bear", "bicycle", "rabbit")
@@ -45,7 +46,8 @@ def recordings(shared: Path, name: str, folder: Path) -> list[Any]:
     """Real drawings of a class, simplified as the decoders' data was."""
     source = shared / "data" / "quickdraw_raw" / f"{name}.ndjson"
     file = folder / f"{name}.npz"
-    convert([source], file, Options(only_recognized=True, max_points=LONGEST - 1))
+    sizes = SplitSizes(valid=1, test=1)
+    convert([source], file, Options(only_recognized=True, max_points=LONGEST - 1, splits=sizes))
     splits = data.read_npz(file)
     return [np.asarray(row, np.float32) for split in data.SPLITS for row in splits[split]][:COUNT]
 
