@@ -60,7 +60,7 @@ def models(plan: Plan, sizes: ModelConfig) -> list[Drawn]:
         found.append(Drawn(name, trained, trained.config.max_seq_len))
     published = Path(datasets.shared(), "data", "pretrained_js", "bear.gen.json")
     if published.is_file():
-        bear = sketch_rnn_js.read_decoder(published).eval()
+        bear = sketch_rnn_js.read_model(published).eval()
         found.append(Drawn("published bear", bear, bear.config.max_seq_len))
     for cell in CELLS:
         if cell == "layer_norm" or (plan.full and cell == "hyper"):

@@ -57,9 +57,11 @@ def documented() -> list[str]:
 
 @pytest.mark.parametrize("line", documented())
 def test_every_documented_command_has_its_options(line: str) -> None:
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    _, name, *words = line.split()
-    options = {option for parameter in commands[name].params for option in parameter.opts}
+    command: Any = typer.main.get_command(app)
+    words = line.split()[1:]
+    while hasattr(command, "commands"):  # a group, as `data` is
+        command = command.commands[words.pop(0)]
+    options = {option for parameter in command.params for option in parameter.opts}
     for word in words:
         if word.startswith("--"):
             assert word.split("=")[0].replace("_", "-") in options

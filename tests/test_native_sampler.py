@@ -140,7 +140,7 @@ def test_a_step_has_the_bits_of_the_op(cell: str) -> None:
 
 @pytest.mark.parametrize("animal", ["bear", "bicycle", "rabbit"])
 def test_published_decoders_give_the_parameters_of_the_reference(animal: str, shared: Any) -> None:
-    model = sketch_rnn_js.read_decoder(shared / "data" / "pretrained_js" / f"{animal}.gen.json")
+    model = sketch_rnn_js.read_model(shared / "data" / "pretrained_js" / f"{animal}.gen.json")
     sampler = Sampler(model.decoder_weights())
     drawings = sampler.draw(torch.arange(5), limit=100, temperature=Temperature(0.4, "js"))
     assert drawings.lengths.min() > 10

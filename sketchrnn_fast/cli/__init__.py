@@ -13,6 +13,8 @@ import typer
 from sketchrnn_fast.cli import data
 from sketchrnn_fast.cli.complete import complete
 from sketchrnn_fast.cli.evaluate import evaluate
+from sketchrnn_fast.cli.export import export
+from sketchrnn_fast.cli.import_model import import_model
 from sketchrnn_fast.cli.info import info
 from sketchrnn_fast.cli.interpolate import interpolate
 from sketchrnn_fast.cli.reconstruct import reconstruct
@@ -45,8 +47,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"token_normalize_func": _hyphens},
 )
-for command in (train, evaluate, sample, reconstruct, interpolate, complete, sweep, info):
+for command in (train, evaluate, sample, reconstruct, interpolate, complete, sweep, export, info):
     app.command()(command)
+app.command("import")(import_model)  # a word of Python's, which no function can have as its name
 app.add_typer(data.app)
 
 

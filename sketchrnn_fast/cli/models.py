@@ -35,7 +35,7 @@ def load_model(
     if path.is_file() or path.suffix == ".json":
         if average:
             raise UserError(f"{path} has no averaged weights; a run with ema_decay has them")
-        loaded = Loaded(sketch_rnn_js.read_decoder(path), None)
+        loaded = Loaded(sketch_rnn_js.read_model(path), None)
     else:
         folder = checkpoints.find(path)
         _, config = checkpoints.read_config(folder)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sketchrnn_fast.data.chunks import MOST_COORDINATE, Chunk, Problem
 from sketchrnn_fast.data.errors import DatasetError
-from sketchrnn_fast.data.npz import SPLITS, read_npy, read_npz_members
+from sketchrnn_fast.data.npz import SPLITS, listed, read_npy, read_npz_members
 from sketchrnn_fast.data.ragged import Sketches
 
 
@@ -137,7 +137,7 @@ def _of_list(path: Path) -> list[NDArray[Any]]:
     members, present = read_npz_members(path, ())
     if not {"points", "lengths"} <= set(present):
         raise DatasetError(
-            f"{path} has {', '.join(sorted(present)[:5]) or 'nothing'}; it takes the splits "
+            f"{path} has {listed(sorted(present))}; it takes the splits "
             f"{', '.join(SPLITS)} of a dataset, or points and lengths of a list of sketches"
         )
     members, _ = read_npz_members(path, (), ("points", "lengths"))

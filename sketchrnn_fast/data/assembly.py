@@ -100,7 +100,7 @@ def assemble(
         if empty:
             raise DatasetError(
                 f"split {' and '.join(empty)} would be empty: there are {sum(counts.values())} "
-                "sketches to deal out; sizes of splits can be given"
+                "sketches in all; train, valid and test give the sizes of splits"
             )
         left_out = dict(made.left_out)
         if repeats := int(is_repeat.sum()):

@@ -176,8 +176,8 @@ def _no_progress(stage: str, done: int, total: int) -> None:
 
 
 def _check_out(out: Path) -> None:
-    check_can_write(out) if out.suffix == ".npz" else None
     if out.suffix == ".npz":
+        check_can_write(out)
         return
     if out.suffix:
         raise DatasetError(

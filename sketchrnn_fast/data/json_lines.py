@@ -14,7 +14,9 @@ the chunk is one of lines or of strokes.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +46,9 @@ def ranges(path: Path, target: int) -> Iterator[tuple[int, int]]:
         while start < size:
             stop = min(start + target, size)
             stream.seek(stop - 1)
-            stop = stop - 1 + len(stream.readline(MOST_LINE + 1))
-            if stop - start > target + MOST_LINE:
+            rest = stream.readline(MOST_LINE + 1)
+            stop = stop - 1 + len(rest)
+            if len(rest) > MOST_LINE:
                 raise DatasetError(
                     f"{path}: the line around byte {start + target} is longer than {MOST_LINE} "
                     "bytes; a line is one drawing"
@@ -72,7 +75,23 @@ def read(path: Path, start: int, stop: int, name: str, only_recognized: bool) ->
     lines = content.split(b"\n")
     if not lines[-1]:
         lines.pop()
-    return _Reader(name, only_recognized).read(lines)
+    with _without_collection():
+        return _Reader(name, only_recognized).read(lines)
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Pause the search for cycles, of which JSON has none, while its many lists are made.
+
+    The search looks at all lists again and again: it takes longer than parsing does.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class _Reader:
@@ -135,7 +154,7 @@ class _Reader:
             form = ""
         if not form or not isinstance(value, list) or not isinstance(word, str):
             what = (
-                f"has the word {word!r}; it must be text"
+                f"has the word {_short(word)}; it must be text"
                 if form and isinstance(value, list)
                 else f"has no list {_FORMS}"
             )

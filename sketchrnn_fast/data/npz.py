@@ -174,7 +174,13 @@ def _npy_numbers(content: bytes) -> NDArray[Any]:
 
 
 def _members(archive: zipfile.ZipFile) -> str:
-    return ", ".join(name.removesuffix(".npy") for name in archive.namelist()[:5]) or "nothing"
+    return listed([name.removesuffix(".npy") for name in archive.namelist()])
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names of an archive's members for a message, whatever characters they are of."""
+    shown = [name if name.isprintable() else ascii(name) for name in names[:5]]
+    return ", ".join(name[:40] for name in shown) or "nothing"
 
 
 def _read_split(path: Path, archive: zipfile.ZipFile, split: str) -> list[NDArray[Any]]:

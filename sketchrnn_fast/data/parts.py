@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import uuid
@@ -22,7 +23,7 @@ from sketchrnn_fast.data.sources import Piece
 # Raise it whenever parts are made differently.
 VERSION = 1
 # Drawings that are simplified at once: their resampled points are many times those that stay.
-_AT_ONCE = 4096
+_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,6 @@ def make_part(piece: Piece, path: Path, recipe: Recipe) -> None:
         OSError: it cannot be read, or the part cannot be written.
     """
     sketches, chunk, problems, left_out = finish(piece.read(recipe.only_recognized), recipe)
-    salt = np.array(
-        [int.from_bytes(name.encode()[-8:], "little") ^ len(name) for name in chunk.names] or [0],
-        np.uint64,
-    )
     summary = {
         "records": chunk.records,
         "sketches": len(sketches),
@@ -82,7 +79,7 @@ def make_part(piece: Piece, path: Path, recipe: Recipe) -> None:
     }
     of_hashes = {}
     if recipe.deduplicate:
-        of_hashes["hashes"] = content_hashes(sketches, salt[chunk.codes])
+        of_hashes["hashes"] = content_hashes(sketches, _salts(chunk.names)[chunk.codes])
     _save(
         path,
         **of_hashes,
@@ -91,6 +88,12 @@ def make_part(piece: Piece, path: Path, recipe: Recipe) -> None:
         codes=chunk.codes,
         summary=np.frombuffer(json.dumps(summary).encode(), np.uint8),
     )
+
+
+def _salts(names: tuple[str, ...]) -> NDArray[np.uint64]:
+    """64 bits for each class, by its name, which is the same in all parts."""
+    digests = [hashlib.blake2b(name.encode(), digest_size=8).digest() for name in names]
+    return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)
 
 
 def finish(chunk: Chunk, recipe: Recipe) -> tuple[Sketches, Chunk, list[Problem], dict[str, int]]:
@@ -228,7 +231,8 @@ def read_part(path: Path) -> Part:
 
 def _load(path: Path, *names: str) -> list[NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here, since NumPy leaves open what turns out not to be an archive.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return [archive[name] for name in names]
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DatasetError(f"{path} is damaged ({type(error).__name__}); delete it") from None

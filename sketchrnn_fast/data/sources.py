@@ -16,7 +16,7 @@ from sketchrnn_fast.data.errors import DatasetError
 BIN_BYTES = 1 << 22
 JSON_BYTES = 1 << 23
 SVG_FILES = 256
-STORE_SKETCHES = 1 << 17
+STORE_SKETCHES = 1 << 15
 
 SUFFIXES = {
     ".ndjson": "json",
@@ -109,11 +109,7 @@ def find(inputs: Sequence[str | os.PathLike[str]]) -> list[Path]:
         if store.is_store(path):
             found.append(path)
         elif path.is_dir():
-            inside = sorted(
-                child
-                for child in path.rglob("*")
-                if child.suffix.lower() in SUFFIXES and child.is_file() and not _is_hidden(child)
-            )
+            inside = _inside(path)
             if not inside:
                 raise DatasetError(f"{path} holds no file ending in {', '.join(SUFFIXES)}")
             found += inside
@@ -127,8 +123,19 @@ def find(inputs: Sequence[str | os.PathLike[str]]) -> list[Path]:
     return found
 
 
-def _is_hidden(path: Path) -> bool:
-    return path.name.startswith(".")
+def _inside(folder: Path) -> list[Path]:
+    """The files of drawings and the stores below a folder; the arrays of a store are no files."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if store.is_store(path):
+            found.append(path)
+        elif path.is_dir():
+            found += _inside(path)
+        elif path.suffix.lower() in SUFFIXES:
+            found.append(path)
+    return found
 
 
 def pieces(files: Sequence[Path], scale: float = 1.0) -> Iterator[Piece]:
@@ -153,7 +160,7 @@ def pieces(files: Sequence[Path], scale: float = 1.0) -> Iterator[Piece]:
         if svgs:
             yield _svg_piece(svgs)
             svgs = []
-        labels = (path.stem,)
+        labels = (_label(path.stem),)
         if kind == "json":
             from sketchrnn_fast.data import json_lines
 
@@ -178,4 +185,11 @@ def pieces(files: Sequence[Path], scale: float = 1.0) -> Iterator[Piece]:
 
 def _svg_piece(paths: list[Path]) -> Piece:
     # A folder holds the drawings of a class.
-    return Piece("svg", tuple(paths), labels=tuple(path.resolve().parent.name for path in paths))
+    return Piece(
+        "svg", tuple(paths), labels=tuple(_label(path.resolve().parent.name) for path in paths)
+    )
+
+
+def _label(name: str) -> str:
+    """A class named after a file, whose name may hold bytes that are no text."""
+    return name.encode(errors="replace").decode()

@@ -57,14 +57,14 @@ class SplitSizes:
         """
         sizes = [getattr(self, name) for name in SPLITS]
         counts = [
-            0 if size is None else round(size * total) if isinstance(size, float) else size
+            0 if size is None else int(size * total + 1e-6) if isinstance(size, float) else size
             for size in sizes
         ]
         open_splits = [k for k, size in enumerate(sizes) if size is None]
+        shares = [size for size in sizes if isinstance(size, float)]
+        if not open_splits and len(shares) == len(SPLITS) and sum(shares) > 1 - 1e-9:
+            open_splits = [0]  # shares of a whole leave nothing to rounding
         left = total - sum(counts)
-        if left < 0 and all(size is None or isinstance(size, float) for size in sizes):
-            counts[0 if sizes[0] is not None else int(np.argmax(counts))] += left  # rounding
-            left = 0
         if left < 0:
             raise DatasetError(
                 f"there are {total} sketches; train, valid and test were to have "

@@ -52,7 +52,8 @@ class StoreWriter:
             "provenance": dict(provenance),
         }
         text = json.dumps(description, ensure_ascii=False, indent=1)
-        write_atomically(self.folder / DESCRIPTION, (text + "\n").encode())
+        content = (text + "\n").encode(errors="replace")  # of file names that are no text
+        write_atomically(self.folder / DESCRIPTION, content)
         sync(self.folder)
 
     def close(self) -> None:

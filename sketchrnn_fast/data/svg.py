@@ -4,7 +4,8 @@ The tree is read here, by expat, with everything bounded: no entities, so many b
 levels, and so many elements again after `use` has copied them. svgelements reads what stands in
 attributes: path data, transforms, lengths. Taken are the outlines of path, line, polyline, polygon,
 rect, circle and ellipse, through groups, nested svg and use, with all transforms; what is not
-displayed (defs, symbol, clipPath, mask, marker, pattern, display: none), text and images are not.
+displayed (defs, symbol, clipPath, mask, marker, pattern, display: none), what is white without a
+line, as backgrounds are, text and images are not.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ _SHAPES = {
     "circle": ("cx", "cy", "r"),
     "ellipse": ("cx", "cy", "rx", "ry"),
 }
+_LENGTH = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*(px|pt|pc|cm|mm|in)?\s*$")
+_STYLE = re.compile(r"(?:^|;)\s*(fill|stroke)\s*:\s*([^;]{1,40})")
+_WHITE = {"white", "#fff", "#ffffff", "rgb(255,255,255)"}
 _HIDDEN = re.compile(r"(^|;)\s*(display\s*:\s*none|visibility\s*:\s*hidden)")
 
 
@@ -103,7 +107,7 @@ def read_lines(content: bytes) -> list[NDArray[np.float64]]:
         raise DatasetError(f"is larger than {MOST_BYTES} bytes")
     root = _Tree(content).root
     if root is None or root.tag != "svg":
-        raise DatasetError(f"is no SVG: its root is {root.tag if root else 'missing'}")
+        raise DatasetError(f"is no SVG: its root is {root.tag[:40] if root else 'missing'}")
     walk = _Walk(root)
     lines = _polylines(walk.segments)
     if not lines:
@@ -188,7 +192,9 @@ class _Tree:
         self._open.pop()
 
     def _entity(self, *declaration: Any) -> None:
-        raise DatasetError(f"declares the entity {declaration[0]}; drawings need none, refused")
+        raise DatasetError(
+            f"declares the entity {str(declaration[0])[:40]}; drawings need none, refused"
+        )
 
 
 class _Walk:
@@ -205,9 +211,9 @@ class _Walk:
             for element in _descendants(root)
             if "id" in element.attributes
         }
-        self._visit(root, Matrix(), 0)
+        self._visit(root, Matrix(), _Paint(), 0)
 
-    def _visit(self, element: _Element, matrix: Any, level: int) -> None:
+    def _visit(self, element: _Element, matrix: Any, paint: _Paint, level: int) -> None:
         self._visited += 1
         if self._visited > MOST_ELEMENTS:
             raise DatasetError(f"becomes more than {MOST_ELEMENTS} elements by its use elements")
@@ -217,19 +223,20 @@ class _Walk:
         if _is_hidden(attributes):
             return
         tag = element.tag
+        paint = paint.inherited(attributes)
         if tag in _CONTAINERS:
             is_moved = tag == "svg" and level > 0
             inner = _moved(element, matrix) if is_moved else _transformed(attributes, matrix)
             for child in element.children:
-                self._visit(child, inner, level + 1)
+                self._visit(child, inner, paint, level + 1)
         elif tag == "use":
             target = self._by_id.get(attributes.get("href", "").removeprefix("#"))
             if target is not None:
                 inner = _moved(element, _transformed(attributes, matrix))
                 if target.tag == "symbol":
                     target = _Element("g", target.attributes, target.children)
-                self._visit(target, inner, level + 1)
-        else:
+                self._visit(target, inner, paint, level + 1)
+        elif not paint.is_white_only:
             outline = _outline(element)
             if outline is not None:
                 self._take(outline, _transformed(attributes, matrix))
@@ -241,6 +248,23 @@ class _Walk:
                 self._points += len(taken.points)
         if self._points > MOST_POINTS:
             raise DatasetError(f"has more than {MOST_POINTS} points")
+
+
+@dataclass(frozen=True)
+class _Paint:
+    """What a shape is painted with, so far as it tells a background: white, without a line."""
+
+    fill: str = "black"
+    stroke: str = "none"
+
+    def inherited(self, attributes: dict[str, str]) -> _Paint:
+        """The paint of an element within."""
+        given = {**attributes, **dict(_STYLE.findall(attributes.get("style", "")))}
+        return _Paint(given.get("fill", self.fill), given.get("stroke", self.stroke))
+
+    @property
+    def is_white_only(self) -> bool:
+        return self.stroke == "none" and self.fill.replace(" ", "").lower() in _WHITE
 
 
 def _descendants(root: _Element) -> Iterator[_Element]:
@@ -291,8 +315,11 @@ def _length(element: _Element, name: str) -> float:
     from svgelements import Length
 
     text = element.attributes.get(name, "0")
-    if "%" in text:
-        raise DatasetError(f"has {name}={text[:20]!r}: shares of the page are not known here")
+    if not _LENGTH.match(text):
+        raise DatasetError(
+            f"has {name}={text[:20]!r}, which cannot be read: a length is a number, with px, pt, "
+            "pc, cm, mm, in or nothing after it"
+        )
     return float(_parsed(name, text, lambda: Length(text).value(ppi=96)))
 
 

@@ -1,5 +1,14 @@
-"""Exchange with other implementations of Sketch-RNN."""
+"""Exchange with other implementations of Sketch-RNN, and with other runtimes."""
 
-from sketchrnn_fast.interop import magenta, sketch_rnn_js
+from sketchrnn_fast.interop import magenta, magenta_checkpoint, sketch_rnn_js
+from sketchrnn_fast.interop.errors import ExportError, ModelFileError
+from sketchrnn_fast.interop.importing import import_model
 
-__all__ = ["magenta", "sketch_rnn_js"]
+__all__ = [
+    "ExportError",
+    "ModelFileError",
+    "import_model",
+    "magenta",
+    "magenta_checkpoint",
+    "sketch_rnn_js",
+]

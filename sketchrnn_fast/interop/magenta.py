@@ -6,7 +6,7 @@ order in which the original creates them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,10 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sketchrnn_fast.config import ModelConfig
 from sketchrnn_fast.nn import HyperLSTMCell, LayerNormLSTMCell, LSTMCell, SketchRNN
 from sketchrnn_fast.nn.recurrent import RecurrentCell
 
 GATES = ("i", "j", "f", "o")
+SLOTS = ("Adam", "Adam_1")  # of the optimiser: the mean, and the mean square
 
 
 class Variable(NamedTuple):
@@ -86,22 +88,105 @@ def load_variables(model: SketchRNN, values: Mapping[str, NDArray[Any]]) -> None
         ValueError: a variable is missing, has another shape, or is not finite; nothing is changed.
     """
     table = variable_table(model)
-    arrays: list[NDArray[Any]] = []
-    for name, tensor in table:
-        if name not in values:
-            raise ValueError(f"the variable {name} is missing; the model has {len(table)}")
-        array = np.asarray(values[name])
-        if array.shape != tuple(tensor.shape):
-            raise ValueError(
-                f"the variable {name} has shape {list(array.shape)}; "
-                f"this model takes {list(tensor.shape)}"
-            )
-        if array.dtype.kind != "f" or not np.isfinite(array).all():
-            raise ValueError(f"the variable {name} is not all finite floating-point numbers")
-        arrays.append(array)
+    arrays = checked(table, values)
     with torch.no_grad():
         for (_, tensor), array in zip(table, arrays, strict=True):
             tensor.copy_(torch.from_numpy(np.ascontiguousarray(array)))
+
+
+def load_moments(
+    model: SketchRNN, values: Mapping[str, NDArray[Any]]
+) -> list[tuple[Tensor, Tensor]] | None:
+    """Adam's running means of each parameter's gradient and of its square.
+
+    Args:
+        values: a checkpoint's; the slots of the variable V are `vector_rnn/V/Adam` and `…/Adam_1`.
+
+    Returns:
+        One pair a parameter, in the order of `model.parameters()`; None if there are no slots.
+
+    Raises:
+        ValueError: some slots are missing, of another shape, not finite, or a mean square is
+            negative.
+    """
+    if not any(_slot(name, slot) in values for name, _ in variable_table(model) for slot in SLOTS):
+        return None
+    columns = []
+    for slot in SLOTS:
+        moments = {parameter: torch.zeros_like(parameter.data) for parameter in model.parameters()}
+        table = variable_table(model, moments.__getitem__)
+        arrays = checked([Variable(_slot(name, slot), tensor) for name, tensor in table], values)
+        for (name, tensor), array in zip(table, arrays, strict=True):
+            if slot == SLOTS[1] and array.size and array.min() < 0:
+                raise ValueError(f"the variable {_slot(name, slot)} has negative mean squares")
+            tensor.copy_(torch.from_numpy(np.ascontiguousarray(array)))
+        columns.append(moments.values())
+    return list(zip(*columns, strict=True))
+
+
+def moment_variables(
+    model: SketchRNN, moments: Sequence[tuple[Tensor, Tensor]] | None
+) -> dict[str, NDArray[Any]]:
+    """Adam's slots under the original's names: the reverse of `load_moments`; zeros for None."""
+    values: dict[str, NDArray[Any]] = {}
+    for place, slot in enumerate(SLOTS):
+        of_parameter = {
+            parameter: torch.zeros_like(parameter.data)
+            if moments is None
+            else moments[number][place]
+            for number, parameter in enumerate(model.parameters())
+        }
+        for name, tensor in variable_table(model, of_parameter.__getitem__):
+            values[_slot(name, slot)] = tensor.detach().cpu().contiguous().numpy().copy()
+    return values
+
+
+def empty_model(config: ModelConfig) -> SketchRNN:
+    """A model whose weights are still to be set, made without drawing any; scale factor 1."""
+    model = SketchRNN(config, device="meta").to_empty(device="cpu")
+    model.scale_factor.fill_(1.0)
+    return model
+
+
+def check_shapes(model: SketchRNN, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Compare variables' shapes with those that a model takes, before any value is read.
+
+    Raises:
+        ValueError: one is missing or different.
+    """
+    table = variable_table(model)
+    for name, tensor in table:
+        _check_shape(name, shapes.get(name), tensor, len(table))
+
+
+def checked(table: Sequence[Variable], values: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    """The arrays of the variables in a table, in its order.
+
+    Raises:
+        ValueError: one is missing, has another shape, or is not finite.
+    """
+    arrays: list[NDArray[Any]] = []
+    for name, tensor in table:
+        array = np.asarray(values[name]) if name in values else None
+        _check_shape(name, None if array is None else array.shape, tensor, len(table))
+        assert array is not None
+        if array.dtype.kind != "f" or not np.isfinite(array).all():
+            raise ValueError(f"the variable {name} is not all finite floating-point numbers")
+        arrays.append(array)
+    return arrays
+
+
+def _check_shape(name: str, found: Sequence[int] | None, tensor: Tensor, count: int) -> None:
+    if found is None:
+        raise ValueError(f"the variable {name} is missing; the model has {count}")
+    if tuple(found) != tuple(tensor.shape):
+        raise ValueError(
+            f"the variable {name} has shape {list(found)}; this model takes {list(tensor.shape)}"
+        )
+
+
+def _slot(name: str, slot: str) -> str:
+    return f"vector_rnn/{name}/{slot}"
 
 
 def _parameter(module: torch.nn.Module, name: str) -> torch.nn.Parameter:

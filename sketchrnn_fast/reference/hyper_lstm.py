@@ -108,23 +108,13 @@ def hyper_lstm(
     """
     dtype = sequence.compute_dtype(x.dtype)
     w = HyperLSTMWeights(*(weight.to(dtype) for weight in weights))
-    units = w.w_hh.shape[0]
-    hyper_w_x, hyper_w_h = w.hyper_w_xh.split([w.w_xh.shape[0], units])
-    x_products = input_products(x.to(dtype), static_input, w.w_xh, lengths)
-    hyper_x_products = input_products(x.to(dtype), static_input, hyper_w_x, lengths)
-    masks = recurrent_masks(x, units, seed, options)
+    inputs = hyper_lstm_inputs(x.to(dtype), static_input, w, lengths)
+    masks = recurrent_masks(x, w.w_hh.shape[0], seed, options)
 
     def step(t: int, state: sequence.State) -> tuple[sequence.State, sequence.State]:
-        h, c, h_hyper, c_hyper = state
-        hyper_gates = hyper_x_products[t] + h @ hyper_w_h + h_hyper @ w.hyper_w_hh
-        h_hyper, c_hyper = cell_step(hyper_gates, c_hyper, w.hyper_norms, None, options.forget_bias)
-        _, x_scale = scale_of_gates(h_hyper, w.x_embedding, w.x_embedding_bias, w.x_alpha)
-        _, h_scale = scale_of_gates(h_hyper, w.h_embedding, w.h_embedding_bias, w.h_alpha)
-        _, shift = scale_of_gates(h_hyper, w.b_embedding, None, w.b_beta)
-        gates = x_scale * x_products[t] + h_scale * (h @ w.w_hh) + shift + w.bias
+        now = tuple(part[t] for part in inputs)
         mask = None if masks is None else masks[t]
-        h, c = cell_step(gates, c, w.norms, mask, options.forget_bias)
-        return (h, c, h_hyper, c_hyper), (gates, c, hyper_gates, h_hyper, c_hyper)
+        return hyper_lstm_step(now, state, w, mask, options.forget_bias)
 
     start = tuple(part.to(dtype) for part in state)
     hidden, (h, c, h_hyper, c_hyper), saved = sequence.scan(
@@ -132,6 +122,38 @@ def hyper_lstm(
     )
     final = (h.to(x.dtype), c, h_hyper.to(x.dtype), c_hyper)
     return hidden.to(x.dtype), final, HyperLSTMSaved(*saved)
+
+
+def hyper_lstm_inputs(
+    x: Tensor, static_input: Tensor | None, w: HyperLSTMWeights, lengths: Tensor | None
+) -> sequence.State:
+    """What the steps take of the input: its share in the gates [T, B, 4N] of both cells."""
+    hyper_w_x = w.hyper_w_xh[: w.w_xh.shape[0]]
+    return (
+        input_products(x, static_input, w.w_xh, lengths),
+        input_products(x, static_input, hyper_w_x, lengths),
+    )
+
+
+def hyper_lstm_step(
+    inputs: sequence.State,
+    state: sequence.State,
+    w: HyperLSTMWeights,
+    mask: Tensor | None,
+    forget_bias: float,
+) -> tuple[sequence.State, sequence.State]:
+    """One step, as `reference.lstm.lstm_step`, with the hyper cell's (h, c) after the cell's."""
+    x_products, hyper_x_products = inputs
+    h, c, h_hyper, c_hyper = state
+    hyper_w_h = w.hyper_w_xh[w.w_xh.shape[0] :]
+    hyper_gates = hyper_x_products + h @ hyper_w_h + h_hyper @ w.hyper_w_hh
+    h_hyper, c_hyper = cell_step(hyper_gates, c_hyper, w.hyper_norms, None, forget_bias)
+    _, x_scale = scale_of_gates(h_hyper, w.x_embedding, w.x_embedding_bias, w.x_alpha)
+    _, h_scale = scale_of_gates(h_hyper, w.h_embedding, w.h_embedding_bias, w.h_alpha)
+    _, shift = scale_of_gates(h_hyper, w.b_embedding, None, w.b_beta)
+    gates = x_scale * x_products + h_scale * (h @ w.w_hh) + shift + w.bias
+    h, c = cell_step(gates, c, w.norms, mask, forget_bias)
+    return (h, c, h_hyper, c_hyper), (gates, c, hyper_gates, h_hyper, c_hyper)
 
 
 def hyper_lstm_backward(

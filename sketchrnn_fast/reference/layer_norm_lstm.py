@@ -75,19 +75,38 @@ def layer_norm_lstm(
     """
     dtype = sequence.compute_dtype(x.dtype)
     w = LayerNormLSTMWeights(*(weight.to(dtype) for weight in weights))
-    x_products = input_products(x.to(dtype), static_input, w.w_xh, lengths)
+    inputs = layer_norm_lstm_inputs(x.to(dtype), static_input, w, lengths)
     masks = recurrent_masks(x, w.w_hh.shape[0], seed, options)
 
     def step(t: int, state: sequence.State) -> tuple[sequence.State, sequence.State]:
-        h, c = state
-        gates = x_products[t] + h @ w.w_hh
+        now = tuple(part[t] for part in inputs)
         mask = None if masks is None else masks[t]
-        h, c = cell_step(gates, c, w.norms, mask, options.forget_bias)
-        return (h, c), (gates, c)
+        return layer_norm_lstm_step(now, state, w, mask, options.forget_bias)
 
     start = (state[0].to(dtype), state[1].to(dtype))
     hidden, (h, c), saved = sequence.scan(step, x.shape[0], start, lengths, options.reverse)
     return hidden.to(x.dtype), (h.to(x.dtype), c), LayerNormLSTMSaved(*saved)
+
+
+def layer_norm_lstm_inputs(
+    x: Tensor, static_input: Tensor | None, w: LayerNormLSTMWeights, lengths: Tensor | None
+) -> sequence.State:
+    """What the steps take of the input: its share in the gates [T, B, 4N]."""
+    return (input_products(x, static_input, w.w_xh, lengths),)
+
+
+def layer_norm_lstm_step(
+    inputs: sequence.State,
+    state: sequence.State,
+    w: LayerNormLSTMWeights,
+    mask: Tensor | None,
+    forget_bias: float,
+) -> tuple[sequence.State, sequence.State]:
+    """One step, as `reference.lstm.lstm_step`."""
+    h, c = state
+    gates = inputs[0] + h @ w.w_hh
+    h, c = cell_step(gates, c, w.norms, mask, forget_bias)
+    return (h, c), (gates, c)
 
 
 def layer_norm_lstm_backward(

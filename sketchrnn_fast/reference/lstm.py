@@ -70,21 +70,45 @@ def lstm(
     """
     dtype = sequence.compute_dtype(x.dtype)
     w = LSTMWeights(*(weight.to(dtype) for weight in weights))
-    x_products = input_products(x.to(dtype), static_input, w.w_xh, lengths) + w.bias
+    inputs = lstm_inputs(x.to(dtype), static_input, w, lengths)
     masks = recurrent_masks(x, w.w_hh.shape[0], seed, options)
 
     def step(t: int, state: sequence.State) -> tuple[sequence.State, sequence.State]:
-        h, c = state
-        gates = x_products[t] + h @ w.w_hh
-        i, j, f, o = gates.chunk(4, dim=-1)
-        g = torch.tanh(j) if masks is None else torch.tanh(j) * masks[t]
-        c = c * torch.sigmoid(f + options.forget_bias) + torch.sigmoid(i) * g
-        h = torch.tanh(c) * torch.sigmoid(o)
-        return (h, c), (gates, c)
+        now = tuple(part[t] for part in inputs)
+        return lstm_step(now, state, w, None if masks is None else masks[t], options.forget_bias)
 
     start = (state[0].to(dtype), state[1].to(dtype))
     hidden, (h, c), saved = sequence.scan(step, x.shape[0], start, lengths, options.reverse)
     return hidden.to(x.dtype), (h.to(x.dtype), c), LSTMSaved(*saved)
+
+
+def lstm_inputs(
+    x: Tensor, static_input: Tensor | None, w: LSTMWeights, lengths: Tensor | None
+) -> sequence.State:
+    """What the steps take of the input: its share in the gates [T, B, 4N]."""
+    return (input_products(x, static_input, w.w_xh, lengths) + w.bias,)
+
+
+def lstm_step(
+    inputs: sequence.State,
+    state: sequence.State,
+    w: LSTMWeights,
+    mask: Tensor | None,
+    forget_bias: float,
+) -> tuple[sequence.State, sequence.State]:
+    """One step: the new (h, c), and what the derivative needs of it.
+
+    Args:
+        inputs: what `lstm_inputs` gives, of this step.
+        mask: the factors of recurrent dropout [B, N], or None.
+    """
+    h, c = state
+    gates = inputs[0] + h @ w.w_hh
+    i, j, f, o = gates.chunk(4, dim=-1)
+    g = torch.tanh(j) if mask is None else torch.tanh(j) * mask
+    c = c * torch.sigmoid(f + forget_bias) + torch.sigmoid(i) * g
+    h = torch.tanh(c) * torch.sigmoid(o)
+    return (h, c), (gates, c)
 
 
 def lstm_backward(

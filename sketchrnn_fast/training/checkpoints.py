@@ -168,7 +168,15 @@ def resume(
     Raises:
         CheckpointError: there is none, or it is damaged or of another model.
     """
-    folder = find(log_root, "last")
+    return restore(find(log_root, "last"), model, optimiser)
+
+
+def restore(folder: Path, model: SketchRNN, optimiser: Optimiser) -> TrainingState:
+    """Set model and optimiser to a checkpoint; gives where its run stood.
+
+    Raises:
+        CheckpointError: it is damaged or of another model.
+    """
     state = read_state(folder)
     _load_weights(model, folder / MODEL)
     if average is not None:

@@ -36,7 +36,7 @@ def test_help_names_every_command_and_hyper_parameter(
     assert code == 0
     for name in (
         *("train", "evaluate", "sample", "reconstruct", "interpolate"),
-        *("complete", "sweep", "info"),
+        *("complete", "sweep", "import", "export", "info"),
     ):
         assert name in out
     monkeypatch.setenv("COLUMNS", "80")

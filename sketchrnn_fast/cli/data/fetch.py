@@ -25,7 +25,7 @@ def fetch(
     from sketchrnn_fast.data import downloads, registry
 
     for name in names:
-        with progress_bar() as bar:
+        with progress_bar(of_bytes=True) as bar:
             task = bar.add_task(name, total=None)
             try:
                 report = partial(_show, bar, task)

@@ -21,13 +21,18 @@ Inputs = Annotated[
 
 
 @contextmanager
-def progress_bar(unit: str = "bytes") -> Iterator[Progress]:
-    """A bar on standard error, which vanishes when the work is done; none where it is a file."""
+def progress_bar(*, of_bytes: bool = False) -> Iterator[Progress]:
+    """A bar on standard error, which vanishes when the work is done; none where it is a file.
+
+    Args:
+        of_bytes: shows bytes and their rate, instead of the share that is done.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
         DownloadColumn,
         Progress,
+        TaskProgressColumn,
         TextColumn,
         TimeRemainingColumn,
         TransferSpeedColumn,
@@ -35,7 +40,7 @@ def progress_bar(unit: str = "bytes") -> Iterator[Progress]:
 
     console = Console(stderr=True)
     columns = [TextColumn("{task.description}"), BarColumn()]
-    rates = [DownloadColumn(), TransferSpeedColumn()] if unit == "bytes" else []
+    rates = [DownloadColumn(), TransferSpeedColumn()] if of_bytes else [TaskProgressColumn()]
     with Progress(
         *columns,
         *rates,

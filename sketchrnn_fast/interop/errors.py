@@ -1,0 +1,26 @@
+"""What a model's file from elsewhere can be refused for."""
+
+from __future__ import annotations
+
+import reprlib
+from typing import Any
+
+from sketchrnn_fast.errors import UserError
+
+_MOST_QUOTED = 100
+
+
+class ModelFileError(UserError):
+    """A file is not the model that it is taken for; the message says what was found."""
+
+
+class ExportError(UserError):
+    """A model cannot be written in the form that was asked for; the message says why."""
+
+
+def quoted(value: Any) -> str:
+    """What a file says, for a message: as Python writes it, cut where it is long or deep."""
+    writer = reprlib.Repr()
+    writer.maxstring = writer.maxlong = _MOST_QUOTED
+    text = writer.repr(value)
+    return text if len(text) <= _MOST_QUOTED else text[: _MOST_QUOTED - 1] + "…"
