@@ -168,11 +168,13 @@ def resume(
     Raises:
         CheckpointError: there is none, or it is damaged or of another model.
     """
-    return restore(find(log_root, "last"), model, optimiser)
+    return restore(find(log_root, "last"), model, optimiser, average)
 
 
-def restore(folder: Path, model: SketchRNN, optimiser: Optimiser) -> TrainingState:
-    """Set model and optimiser to a checkpoint; gives where its run stood.
+def restore(
+    folder: Path, model: SketchRNN, optimiser: Optimiser, average: Average | None = None
+) -> TrainingState:
+    """Set all to a checkpoint; gives where its run stood.
 
     Raises:
         CheckpointError: it is damaged or of another model.
