@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import multiprocessing
+import time
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -47,9 +48,13 @@ class KilledRun:
         news.close()
         assert self._news.recv() == "begins"
 
-    def wait_for_a_step(self) -> None:
-        """Return when it has done its first step."""
-        assert self._news.recv() == "goes on"
+    def wait_for_steps(self, count: int) -> float:
+        """Return when it has done so many steps, two or more; gives the seconds of the last."""
+        times = []
+        for _ in range(count):
+            assert self._news.recv() == "goes on"
+            times.append(time.perf_counter())
+        return times[-1] - times[-2]
 
     def kill_after(self, seconds: float) -> None:
         """Kill it after this time; it must not have ended by itself."""
@@ -65,9 +70,7 @@ def _run(log_root: Path, data_dir: Path, resume: bool, told: Any, news: Connecti
 
     def advanced(self: Display, step: int) -> None:
         told[STEP] = step
-        if not told_of_a_step:
-            told_of_a_step.append(step)
-            news.send("goes on")
+        news.send("goes on")
         advance(self, step)
 
     def saved(*arguments: Any, **options: Any) -> Path:
@@ -76,7 +79,6 @@ def _run(log_root: Path, data_dir: Path, resume: bool, told: Any, news: Connecti
         told[IS_SAVING] = 0
         return folder
 
-    told_of_a_step: list[int] = []
     Display.advance = advanced  # type: ignore[method-assign]
     loop.checkpoints.save = saved  # type: ignore[assignment]
     loop.loss_curves = lambda *_: None  # type: ignore[assignment]

@@ -195,9 +195,9 @@ def kill_often(log_root: Path, data_dir: Path, kills: int) -> Kills:
     result = Kills()
     for number in range(kills):
         run = KilledRun(log_root, data_dir, resume=has_checkpoint(log_root))
-        if number % 2:  # else the time runs from the beginning, and the setup may be killed
-            run.wait_for_a_step()
-        run.kill_after(draw.uniform(0.0, 0.4))
+        # One in four in its setup, the others within a step and its saving, however long they take.
+        seconds = run.wait_for_steps(draw.randint(2, 6)) if number % 4 else 0.4
+        run.kill_after(draw.uniform(0.0, seconds))
         step = 0
         if has_checkpoint(log_root):  # else it is started anew
             records(log_root)  # every line is whole
