@@ -36,6 +36,7 @@ class Plan(NamedTuple):
         row_tile: rows of a program that works on whole rows.
         row_warps: warps of such a program.
         precision: of float32 products, as `tl.dot` takes it.
+        options: of the compiler, for all kernels but the matrix product by itself.
     """
 
     form: Form
@@ -44,6 +45,7 @@ class Plan(NamedTuple):
     row_tile: int
     row_warps: int
     precision: str
+    options: dict[str, int]
 
 
 def padded(units: int) -> int:
@@ -92,6 +94,9 @@ def plan_for(op: str, units: int, dtype: torch.dtype, chip: str) -> Plan:
         row_tile=row_tile(units),
         row_warps=_row_warps(units),
         precision=_precision(chip),
+        # A multiprocessor has at most one program of these to run at a time; the assembler shall
+        # not save registers, and spill, to make room for more.
+        options={"maxnreg": 255} if chip.startswith("sm_") else {},
     )
 
 
