@@ -157,6 +157,8 @@ def _tiles(op: str, form: Form, units: int, bits: int, chip: str) -> tuple[Tile,
         tile = Tile(8, 128, 16 if wide else 32, 8, 2)
         return tile, tile
     if form == "persistent" and op != "hyper_lstm":
+        if chip == "interpreter":  # whose programs run one after another: all columns in one
+            return Tile(16, 4 * padded(units), 0, 8, 1), Tile(16, padded(units), 0, 8, 1)
         # 64 and 16 columns make 32 tiles each of N = 512, so that several groups of programs share
         # the rows of a chip with a hundred multiprocessors.
         return Tile(16, 64, 0, 8, 1), Tile(16, 16, 0, 8, 1)
