@@ -3,9 +3,9 @@
     python bench/budget.py                  every target, half an hour
     python bench/budget.py sm_80 sm_90      these again, the others kept
 
-The file is a limit for `tests/test_triton_recurrent.py`: look at its difference before committing it.
-Each line is op, units, dtype, target, form and kernel, then registers of a thread and bytes of shared
-memory of a program.
+The file is a limit for `tests/test_triton_recurrent.py`: look at its difference before you commit
+it. Each line is op, units, dtype, target, form and kernel, then registers of a thread and bytes of
+shared memory of a program.
 """
 
 from __future__ import annotations
