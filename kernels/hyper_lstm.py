@@ -58,7 +58,8 @@ from sketchrnn_fast.kernels.phases import time_of
 from sketchrnn_fast.kernels.sequence import Walk, most_steps, new_counter, processors
 from sketchrnn_fast.kernels.tuning import Plan, padded, row_tile
 
-_CHANGING = ["t", "time_steps", "rows"]  # which must not compile anew where they are 1 or round
+# These must not compile anew where they are 1 or round.
+_CHANGING = ["t", "time_steps", "rows", "first_program", "programs"]
 
 
 @triton.jit
@@ -446,6 +447,12 @@ def backward(
     T, B, _ = x_products.shape
     p, plan = walk.pointer, walk.plan
     flags = _flags(walk, weights, plan.backward)
+    if B == 0:
+        sizes = (flags["UNITS"], flags["HYPER"])
+        one, two = (
+            x_products.new_zeros(NORM_VECTORS * size, dtype=torch.float32) for size in sizes
+        )
+        return one, two
     programs, cooperative = _programs(walk, B, plan.backward, x_products.device)
     if plan.form == "step":
         programs = B  # at most: each program of a row phase has a place of its own

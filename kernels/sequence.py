@@ -164,7 +164,8 @@ def sequence_backward_kernel(
 
 # A step in two launches -----------------------------------------------------------------------
 
-_CHANGING = ["t", "time_steps", "rows"]  # which must not compile anew where they are 1 or round
+# These must not compile anew where they are 1 or round.
+_CHANGING = ["t", "time_steps", "rows", "first_program", "programs"]
 
 
 @triton.jit(do_not_specialize=_CHANGING)
@@ -443,6 +444,8 @@ def backward(
     """
     T, B, _ = gates.shape
     N, p = walk.units, walk.pointer
+    if B == 0:
+        return gates.new_zeros(NORM_VECTORS * N, dtype=torch.float32)
     flags = walk.flags | {"HAS_GRAD_HIDDEN": grad_hidden is not None, "REVERSE": walk.reverse}
     plan = walk.plan
     tile = plan.backward
