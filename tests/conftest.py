@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,11 @@ import pytest
 import torch
 
 import sketchrnn_fast
+
+# A shell that starts the tests in the background has SIGINT ignored, which every process that a test
+# starts would inherit, and those that must be stopped by it would run for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The tensors here are tiny, and on a busy machine threads that wait for each other cost a hundred
 # times more than they bring. A test of threads sets their number itself.
