@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 from sketchrnn_fast.errors import UserError
 
 
@@ -39,3 +43,12 @@ class Interrupted(KeyboardInterrupt):
         super().__init__(f"signal {signal} after step {step}")
         self.signal = signal
         self.step = step
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Tell an error of the system in the block as a `WriteError` about this file or folder."""
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from sketchrnn_fast.training.errors import InUseError, WriteError
+from sketchrnn_fast.training.errors import InUseError, WriteError, writing
 
 FILE = ".lock"
 
@@ -32,20 +32,20 @@ def locked(log_root: Path) -> Iterator[None]:
     path = log_root / FILE
     descriptor = _acquire(path)
     try:
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        with writing(log_root):
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield
     finally:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a file that stays behind holds nothing
+            path.unlink()
         os.close(descriptor)
 
 
 def _acquire(path: Path) -> int:
     while True:
-        try:
+        with writing(path.parent):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise WriteError(f"{path.parent} cannot be written: {error.strerror}") from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

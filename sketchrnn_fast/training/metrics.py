@@ -10,6 +10,7 @@ from typing import Any
 
 from sketchrnn_fast.files import WholeAppends, write_atomically
 from sketchrnn_fast.training import divergence
+from sketchrnn_fast.training.errors import writing
 from sketchrnn_fast.training.events import Events
 
 FILE = "metrics.jsonl"
@@ -76,14 +77,18 @@ class Metrics:
         log_root: an existing folder.
         step: the updates done; later records of an interrupted run are cut away.
         parameter_count: written to TensorBoard once.
+
+    Raises:
+        WriteError: the log root cannot be written.
     """
 
     def __init__(self, log_root: Path, step: int, parameter_count: int) -> None:
-        self._records = JsonLines(log_root / FILE, step, _is_record)
-        self._non_finite = JsonLines(log_root / divergence.FILE, step, _has_a_reason)
-        self._events = Events(log_root, step)
-        if step == 0:
-            self._events.scalar("Num_Trainable_Params", parameter_count, 0)
+        with writing(log_root):
+            self._records = JsonLines(log_root / FILE, step, _is_record)
+            self._non_finite = JsonLines(log_root / divergence.FILE, step, _has_a_reason)
+            self._events = Events(log_root, step)
+            if step == 0:
+                self._events.scalar("Num_Trainable_Params", parameter_count, 0)
 
     def __enter__(self) -> Metrics:
         return self

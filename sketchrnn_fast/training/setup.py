@@ -14,7 +14,7 @@ from sketchrnn_fast.nn import SketchRNN
 from sketchrnn_fast.philox import derive_seed
 from sketchrnn_fast.training import checkpoints, divergence, metrics, pictures
 from sketchrnn_fast.training.checkpoints import CheckpointError, TrainingState
-from sketchrnn_fast.training.errors import TrainingError, WriteError
+from sketchrnn_fast.training.errors import TrainingError, WriteError, writing
 from sketchrnn_fast.training.optimiser import Optimiser
 from sketchrnn_fast.training.seeds import Place
 
@@ -42,17 +42,20 @@ def make_log_root(log_root: Path) -> None:
     Raises:
         WriteError: it cannot be made.
     """
-    try:
+    with writing(log_root):
         log_root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteError(f"{error.filename} cannot be made: {error.strerror}") from None
 
 
 def clear_up(log_root: Path) -> None:
-    """Clear away what a kill left half done in a log root, which is locked."""
-    for folder in _folders(log_root):
-        sweep(folder)
-    checkpoints.mend(log_root / checkpoints.FOLDER)
+    """Clear away what a kill left half done in a log root, which is locked.
+
+    Raises:
+        WriteError: that cannot be done.
+    """
+    with writing(log_root):
+        for folder in _folders(log_root):
+            sweep(folder)
+        checkpoints.mend(log_root / checkpoints.FOLDER)
 
 
 def _folders(log_root: Path) -> list[Path]:
@@ -66,11 +69,9 @@ def check_can_write(log_root: Path) -> None:
         WriteError: a folder takes no new entries, or a file is in the way or may not be written.
     """
     for folder in _folders(log_root):
-        try:
+        with writing(folder):
             if folder.exists():
                 check_takes_files(folder)
-        except OSError as error:
-            raise WriteError(f"{folder} cannot be written: {error.strerror}") from None
     for name in (metrics.FILE, divergence.FILE, CURVES):
         file = log_root / name
         if file.exists() and not (file.is_file() and os.access(file, os.W_OK)):
