@@ -42,6 +42,14 @@ def train(
     pictures: Annotated[
         int, typer.Option(min=0, help="Sketches to draw at each evaluation; 0 draws none.")
     ] = 16,
+    cuda_graphs: Annotated[
+        bool | None,
+        typer.Option(
+            "--cuda-graphs/--no-cuda-graphs",
+            help="Take the steps from CUDA graphs, batches made on the GPU; the default where all "
+            "ops run on the triton backend.",
+        ),
+    ] = None,
 ) -> None:
     """Train a model.
 
@@ -74,6 +82,7 @@ def train(
             device=chosen,
             console=console,
             pictures=pictures,
+            cuda_graphs=cuda_graphs,
         )
     except Interrupted as stop:
         typer.echo(
