@@ -74,9 +74,7 @@ def test_a_rate_in_a_tensor_is_the_rate() -> None:
     rates = (1e-3, 9e-4, 8e-4, 7e-4, 6e-4)
     for parameter, as_tensor in ((numbers, False), (tensors, True)):
         optimiser = Optimiser([parameter], 1.0)
-        for grad, rate in zip(
-            gradients(torch.float32), (1e-3, 9e-4, 8e-4, 7e-4, 6e-4), strict=True
-        ):
+        for grad, rate in zip(gradients(torch.float32), rates, strict=True):
             parameter.grad = grad
             optimiser.step(torch.tensor(rate, dtype=torch.float64) if as_tensor else rate)
     assert torch.equal(numbers, tensors)
