@@ -123,5 +123,5 @@ class Display:
             return
         try:
             action()
-        except OSError:
+        except (OSError, SystemExit):  # as rich answers a broken pipe
             self._is_seen = False

@@ -88,6 +88,16 @@ def test_a_second_interrupt_leaves_at_once(
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
+def test_a_run_goes_on_when_nobody_reads_its_output_any_more(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    process = start(data_dir, tmp_path / "run", "--num_steps=9", "--pictures=0")
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait() == 0
+    assert last_step(tmp_path / "run") == 9
+
+
 def test_the_summary_names_the_best_checkpoint_and_commands_that_work(
     command, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
