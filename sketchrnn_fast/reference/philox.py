@@ -38,11 +38,11 @@ def philox4x32(
     c0, c1, c2 = torch.broadcast_tensors(block, t, row)
     c3 = torch.full_like(c0, stream)
     rounds = torch.arange(_ROUNDS, device=seed.device).view(-1, *[1] * seed.dim())
-    keys = (
-        ((seed >> shift) & _WORD) + rounds * step
-        for shift, step in zip((0, 32), _KEY_STEPS, strict=True)
-    )
-    for k0, k1 in zip(*((key & _WORD).unbind() for key in keys), strict=True):
+    keys = [
+        ((word + rounds * step) & _WORD).unbind()
+        for word, step in zip((seed & _WORD, (seed >> 32) & _WORD), _KEY_STEPS, strict=True)
+    ]
+    for k0, k1 in zip(*keys, strict=True):
         high0, low0 = _product(c0, _MULTIPLIERS[0])
         high1, low1 = _product(c2, _MULTIPLIERS[1])
         c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
