@@ -1,7 +1,8 @@
 """Suite `data`: loading, and the batch's share in a training step at default sizes.
 
 The peer of loading is NumPy's own reading of the same file, with its pickle; that of a batch is
-the rest of the training step that the batch feeds, on the default backend. Without
+the rest of the training step that the batch feeds, on the default backend; that of what the host
+does for a step whose batch the device makes (`training/graphs.py`) is a batch. Without
 SKETCHRNN_FAST_SHARED (or ../shared) the built-in dataset stands in for aaron_sheep.
 """
 
@@ -17,7 +18,9 @@ from timing import interleaved, record
 from sketchrnn_fast.config import ModelConfig, TrainConfig
 from sketchrnn_fast.data import hershey, load, random_batch
 from sketchrnn_fast.nn import SketchRNN
+from sketchrnn_fast.philox import choose
 from sketchrnn_fast.training import Optimiser
+from sketchrnn_fast.training.graphs import StepInputs
 
 
 def run() -> list[dict[str, object]]:
@@ -49,10 +52,17 @@ def run() -> list[dict[str, object]]:
         model.loss(strokes, lengths).total.backward()
         optimiser.step(config.learning_rate)
 
+    inputs = StepInputs(config.batch_size, torch.device("cpu"))
+
+    def draw() -> None:
+        inputs.fill(config, 0, choose(1, len(splits.train), config.batch_size))
+
     batching = interleaved({"batch": make_batch, "step": step}, repeats=5)
+    drawing = interleaved({"draw": draw, "batch": make_batch}, repeats=50)
     return [
         record("data", f"load {file.stem}", "numpy.load", loading["load"], loading["numpy"]),
         record("data", "batch of 100", "rest of the step", batching["batch"], batching["step"]),
+        record("data", "inputs of a static step", "batch", drawing["draw"], drawing["batch"]),
     ]
 
 
