@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import errno
-import io
-import mmap
 import os
 import random
-import select
 import shutil
-import signal
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from rich.console import Console
 from training.conftest import MODEL, TRAIN
 from training.faults import Faults, crash, fails_with, faulty, in_child
+from training.killed_run import IS_SAVING, STEP, KilledRun
 from training.runs import Run, assert_same_run, last_step, records
 
 from sketchrnn_fast.nn import SketchRNN
-from sketchrnn_fast.training import Optimiser, WriteError, checkpoints, load_model, loop, train
+from sketchrnn_fast.training import Optimiser, WriteError, checkpoints, load_model
 from sketchrnn_fast.training.checkpoints import TrainingState
-from sketchrnn_fast.training.display import Display
 
 pytestmark = pytest.mark.usefixtures("without_curves")
 
@@ -191,84 +185,34 @@ class Kills:
     kills: int = 0
     while_saving: int = 0
     resumable: int = 0
-    lost: list[int] | None = None
+    lost: list[int] = field(default_factory=list)
     last_step: int = 0
 
 
-def kill_often(
-    log_root: Path, data_dir: Path, kills: int, monkeypatch: pytest.MonkeyPatch
-) -> Kills:
+def kill_often(log_root: Path, data_dir: Path, kills: int) -> Kills:
     """Start or resume a run that saves after every step, and kill it soon after, `kills` times."""
-    config = replace(TRAIN, num_steps=10_000, save_every=1, log_every=1, keep=2)
-    shared = mmap.mmap(-1, 24)  # of the killed process: steps, whether it was saving, announced
-    advance, save_checkpoint = Display.advance, checkpoints.save
-
-    def tell(at: int, value: int) -> None:
-        shared[8 * at : 8 * at + 8] = value.to_bytes(8, "little")
-
-    def told(at: int) -> int:
-        return int.from_bytes(shared[8 * at : 8 * at + 8], "little")
-
-    def advanced(self: Display, step: int) -> None:
-        tell(0, step)
-        announce()
-        advance(self, step)
-
-    def announce() -> None:
-        """Have the parent count the time from now on."""
-        if not told(2):
-            tell(2, 1)
-            os.write(writing, b"ready")
-
-    def saved(*arguments: Any) -> Path:
-        tell(1, 1)
-        folder = save_checkpoint(*arguments)
-        tell(1, 0)
-        return folder
-
-    monkeypatch.setattr(Display, "advance", advanced)
-    monkeypatch.setattr(loop.checkpoints, "save", saved)
     draw = random.Random(0)
-    result = Kills(lost=[])
-    for kill in range(kills):
-        is_begun = (log_root / "checkpoints" / "last").exists()
-        reading, writing = os.pipe()
-        tell(1, 0)
-        tell(2, 0)
-        process = os.fork()
-        if process == 0:
-            if kill % 2:  # the setup may be killed too; else only what comes after the first step
-                announce()
-            console = Console(file=io.StringIO())
-            try:
-                train(
-                    *(MODEL, config, log_root),
-                    **{"data_dir": data_dir, "resume": is_begun, "console": console, "pictures": 0},
-                )
-            finally:
-                os._exit(1)
-        os.close(writing)
-        os.read(reading, 5)
-        # Until it is time, or the run ends, which it must not.
-        ended, _, _ = select.select([reading], [], [], draw.uniform(0.0, 0.4))
-        os.close(reading)
-        os.kill(process, signal.SIGKILL)
-        assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
-        assert not ended
-        result.kills += 1
-        result.while_saving += told(1)
-        if not (log_root / "checkpoints" / "last").exists():
-            assert told(0) <= 1
-            result.resumable += 1  # from the beginning
-            result.lost.append(told(0))
-            continue
-        records(log_root)  # every line is whole
-        step = resumable_step(log_root)
+    result = Kills()
+    for number in range(kills):
+        run = KilledRun(log_root, data_dir, resume=has_checkpoint(log_root))
+        if number % 2:  # else the time runs from the beginning, and the setup may be killed
+            run.wait_for_a_step()
+        run.kill_after(draw.uniform(0.0, 0.4))
+        step = 0
+        if has_checkpoint(log_root):  # else it is started anew
+            records(log_root)  # every line is whole
+            step = resumable_step(log_root)
         assert step >= result.last_step
+        result.kills += 1
         result.resumable += 1
-        result.lost.append(max(0, told(0) - step))
+        result.while_saving += run.told[IS_SAVING]
+        result.lost.append(max(0, run.told[STEP] - step))
         result.last_step = step
     return result
+
+
+def has_checkpoint(log_root: Path) -> bool:
+    return (log_root / "checkpoints" / "last").exists()
 
 
 def resumable_step(log_root: Path) -> int:
@@ -281,13 +225,9 @@ def resumable_step(log_root: Path) -> int:
     return state.step
 
 
-def check_kills(
-    run: Run, polygons_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: int
-) -> Kills:
-    with monkeypatch.context() as patch:
-        result = kill_often(tmp_path / "killed", polygons_folder, kills, patch)
+def check_kills(run: Run, polygons_folder: Path, tmp_path: Path, kills: int) -> Kills:
+    result = kill_often(tmp_path / "killed", polygons_folder, kills)
     assert result.kills == result.resumable == kills
-    assert result.lost is not None
     assert max(result.lost) <= 1
     end = result.last_step + 2
     options = {"save_every": 1, "log_every": 1, "keep": 2, "num_steps": end}
@@ -298,16 +238,16 @@ def check_kills(
 
 
 def test_a_run_that_is_killed_at_eight_random_moments_equals_an_uninterrupted_one(
-    run: Run, polygons_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, polygons_folder: Path, tmp_path: Path
 ) -> None:
-    check_kills(run, polygons_folder, tmp_path, monkeypatch, 8)
+    check_kills(run, polygons_folder, tmp_path, 8)
 
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_at_a_hundred_random_moments_equals_an_uninterrupted_one(
-    run: Run, polygons_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, polygons_folder: Path, tmp_path: Path
 ) -> None:
-    result = check_kills(run, polygons_folder, tmp_path, monkeypatch, 100)
+    result = check_kills(run, polygons_folder, tmp_path, 100)
     print(result)
     assert result.while_saving >= 10
     assert result.last_step > 20
