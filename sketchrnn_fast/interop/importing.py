@@ -16,8 +16,8 @@ from sketchrnn_fast.interop.errors import ModelFileError
 from sketchrnn_fast.interop.imported import Imported
 from sketchrnn_fast.training import checkpoints
 from sketchrnn_fast.training.checkpoints import TrainingState
-from sketchrnn_fast.training.loop import check_log_root
 from sketchrnn_fast.training.optimiser import Optimiser
+from sketchrnn_fast.training.setup import check_log_root
 
 JS_SUFFIXES = (".json", ".js")
 
