@@ -55,10 +55,11 @@ from sketchrnn_fast.kernels.gates import NORM_VECTORS
 from sketchrnn_fast.kernels.hyper_phases import backward_item, forward_item, items_of_tile
 from sketchrnn_fast.kernels.measured import Tile
 from sketchrnn_fast.kernels.phases import time_of
-from sketchrnn_fast.kernels.sequence import ALONE, Walk, most_steps, new_counter, processors
-from sketchrnn_fast.kernels.tuning import padded, row_tile
+from sketchrnn_fast.kernels.sequence import Walk, most_steps, new_counter, processors
+from sketchrnn_fast.kernels.tuning import Plan, padded, row_tile
 
-_CHANGING = ["t", "time_steps", "rows"]  # which must not compile anew where they are 1 or round
+# These must not compile anew where they are 1 or round.
+_CHANGING = ["t", "time_steps", "rows", "first_program", "programs"]
 
 
 @triton.jit
@@ -414,13 +415,13 @@ def forward(
                     of_phase = flags | {"ROW_TILE": _row_tile(phase, flags)}
                     forward_phase_kernel[(items(phase, B, of_phase),)](
                         t, *arguments, B, *numbers, PHASE=phase, **of_phase,
-                        **_options(walk.plan.forward, phase, walk.plan.row_warps),
+                        **_options(walk.plan, walk.plan.forward, phase),
                     )  # fmt: skip
             return
         programs, cooperative = _programs(walk, B, walk.plan.forward, x_products.device)
         hyper_forward_kernel[(programs,)](
             new_counter(x_products.device), 0, programs, *arguments, T, B, *numbers, **flags,
-            REVERSE=walk.reverse, COOPERATIVE=cooperative, **_options(walk.plan.forward), **ALONE,
+            REVERSE=walk.reverse, COOPERATIVE=cooperative, **_options(walk.plan, walk.plan.forward),
             launch_cooperative_grid=cooperative,
         )  # fmt: skip
 
@@ -446,6 +447,12 @@ def backward(
     T, B, _ = x_products.shape
     p, plan = walk.pointer, walk.plan
     flags = _flags(walk, weights, plan.backward)
+    if B == 0:
+        sizes = (flags["UNITS"], flags["HYPER"])
+        one, two = (
+            x_products.new_zeros(NORM_VECTORS * size, dtype=torch.float32) for size in sizes
+        )
+        return one, two
     programs, cooperative = _programs(walk, B, plan.backward, x_products.device)
     if plan.form == "step":
         programs = B  # at most: each program of a row phase has a place of its own
@@ -482,12 +489,12 @@ def backward(
                     of_phase = flags | {"ROW_TILE": _row_tile(phase, flags)}
                     backward_phase_kernel[(items(phase, B, of_phase),)](
                         t, *arguments, *numbers, PHASE=phase, **of_phase,
-                        **_options(plan.backward, phase, plan.row_warps),
+                        **_options(plan, plan.backward, phase),
                     )  # fmt: skip
         else:
             hyper_backward_kernel[(programs,)](
                 new_counter(x_products.device), 0, programs, *arguments, *numbers, **flags,
-                COOPERATIVE=cooperative, **_options(plan.backward), **ALONE,
+                COOPERATIVE=cooperative, **_options(plan, plan.backward),
                 launch_cooperative_grid=cooperative,
             )  # fmt: skip
     return norm_gradients.sum(0), hyper_norm_gradients.sum(0)
@@ -531,9 +538,9 @@ def _flags(walk: Walk, weights: HyperWeights, tile: Tile) -> dict[str, Any]:
     }
 
 
-def _options(tile: Tile, phase: str = "", row_warps: int = 0) -> dict[str, int]:
-    warps = row_warps if phase in _ROW_PHASES else tile.warps
-    return {"num_warps": warps, "num_stages": tile.stages}
+def _options(plan: Plan, tile: Tile, phase: str = "") -> dict[str, int]:
+    warps = plan.row_warps if phase in _ROW_PHASES else tile.warps
+    return {"num_warps": warps, "num_stages": tile.stages, **plan.options}
 
 
 def _programs(walk: Walk, rows: int, tile: Tile, device: torch.device) -> tuple[int, bool]:

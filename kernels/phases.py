@@ -156,9 +156,11 @@ def backward_row_phase(
     """The first phase of a step backwards. It empties grad_h, to which the second phase adds."""
     row, active = tile_rows(first, rows, lengths_ptr, order_ptr, t, ROWS, HAS_LENGTHS)
     if tl.max(active.to(tl.int32), axis=0) > 0:
+        tl.debug_barrier()  # the norms' gradients of the tile before are in memory
         unit = tl.arange(0, PADDED)
         of_step = t.to(tl.int64) * rows
         grad_h = load_tile(grad_h_ptr, 0, row, grad_h_stride, active, unit, UNITS)
+        tl.debug_barrier()  # every thread has read its own before another's store empties it
         store_tile(grad_h_ptr, 0, row, grad_h_stride, active, unit, tl.zeros_like(grad_h), UNITS)
         if HAS_GRAD_HIDDEN:
             grad_h += load_tile(grad_hidden_ptr, of_step, row, UNITS, active, unit, UNITS)

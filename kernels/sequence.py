@@ -164,7 +164,8 @@ def sequence_backward_kernel(
 
 # A step in two launches -----------------------------------------------------------------------
 
-_CHANGING = ["t", "time_steps", "rows"]  # which must not compile anew where they are 1 or round
+# These must not compile anew where they are 1 or round.
+_CHANGING = ["t", "time_steps", "rows", "first_program", "programs"]
 
 
 @triton.jit(do_not_specialize=_CHANGING)
@@ -338,11 +339,6 @@ def persistent_backward_kernel(
 # Launches ---------------------------------------------------------------------------------------
 
 
-# For a program that has a multiprocessor to itself: the assembler may not save registers, and
-# spill, to make room for a second one.
-ALONE = {"maxnreg": 255}
-
-
 class Walk(NamedTuple):
     """How a layer goes through its sequence, and on what; the same for both passes.
 
@@ -408,7 +404,7 @@ def forward(
                 gates, p(static), walk.w, *rows, c, p(cell), T, *numbers,
                 **flags, ROWS=tile.rows, BLOCK_K=tile.depth, REVERSE=walk.reverse,
                 PRECISION=walk.plan.precision, num_warps=tile.warps, num_stages=tile.stages,
-                **ALONE,
+                **plan.options,
             )  # fmt: skip
             return
         products = torch.empty(B, 4 * N, dtype=torch.float32, device=gates.device)
@@ -419,7 +415,7 @@ def forward(
                 c, p(cell), T, *numbers, **flags, ROWS=tile.rows, ROW_TILE=plan.row_tile,
                 BLOCK_N=tile.columns, REVERSE=walk.reverse, PRECISION=walk.plan.precision,
                 num_warps=tile.warps, launch_cooperative_grid=True,
-                **ALONE,
+                **plan.options,
             )  # fmt: skip
             return
         for t in range(T - 1, -1, -1) if walk.reverse else range(T):
@@ -427,6 +423,7 @@ def forward(
             forward_rows_kernel[(triton.cdiv(B, plan.row_tile),)](
                 t, gates, p(static), products, 4 * N, *rows, N, c, p(cell), *numbers,
                 **flags, ROWS=plan.row_tile, HAS_PRODUCTS=True, num_warps=plan.row_warps,
+                **plan.options,
             )  # fmt: skip
 
 
@@ -447,6 +444,8 @@ def backward(
     """
     T, B, _ = gates.shape
     N, p = walk.units, walk.pointer
+    if B == 0:
+        return gates.new_zeros(NORM_VECTORS * N, dtype=torch.float32)
     flags = walk.flags | {"HAS_GRAD_HIDDEN": grad_hidden is not None, "REVERSE": walk.reverse}
     plan = walk.plan
     tile = plan.backward
@@ -469,20 +468,20 @@ def backward(
                 gates, walk.w, *rows, grad_h, grad_c, *numbers,
                 **flags, ROWS=tile.rows, BLOCK_K=tile.depth,
                 PRECISION=walk.plan.precision, num_warps=tile.warps, num_stages=tile.stages,
-                **ALONE,
+                **plan.options,
             )  # fmt: skip
         elif plan.form == "persistent":
             persistent_backward_kernel[(programs,)](
                 new_counter(gates.device), 0, programs, gates, walk.w, *rows, grad_h, grad_c,
                 *numbers, **flags, ROWS=tile.rows, ROW_TILE=plan.row_tile, BLOCK_N=tile.columns,
                 PRECISION=walk.plan.precision, num_warps=tile.warps, launch_cooperative_grid=True,
-                **ALONE,
+                **plan.options,
             )  # fmt: skip
         else:
             for t in range(T) if walk.reverse else range(T - 1, -1, -1):
                 backward_rows_kernel[(programs,)](
                     t, gates, *rows, 4 * N, grad_h, N, grad_c, *numbers,
-                    **flags, ROWS=plan.row_tile, num_warps=plan.row_warps,
+                    **flags, ROWS=plan.row_tile, num_warps=plan.row_warps, **plan.options,
                 )  # fmt: skip
                 multiply(
                     walk, t, grad_gates, grad_h, walk.w, (1, 4 * N), tile, of_step=True, add=True

@@ -36,6 +36,7 @@ class Plan(NamedTuple):
         row_tile: rows of a program that works on whole rows.
         row_warps: warps of such a program.
         precision: of float32 products, as `tl.dot` takes it.
+        options: of the compiler, for all kernels but the matrix product by itself.
     """
 
     form: Form
@@ -44,6 +45,7 @@ class Plan(NamedTuple):
     row_tile: int
     row_warps: int
     precision: str
+    options: dict[str, int]
 
 
 def padded(units: int) -> int:
@@ -92,6 +94,9 @@ def plan_for(op: str, units: int, dtype: torch.dtype, chip: str) -> Plan:
         row_tile=row_tile(units),
         row_warps=_row_warps(units),
         precision=_precision(chip),
+        # A multiprocessor has at most one program of these to run at a time; the assembler shall
+        # not save registers, and spill, to make room for more.
+        options={"maxnreg": 255} if chip.startswith("sm_") else {},
     )
 
 
@@ -152,6 +157,8 @@ def _tiles(op: str, form: Form, units: int, bits: int, chip: str) -> tuple[Tile,
         tile = Tile(8, 128, 16 if wide else 32, 8, 2)
         return tile, tile
     if form == "persistent" and op != "hyper_lstm":
+        if chip == "interpreter":  # whose programs run one after another: all columns in one
+            return Tile(16, 4 * padded(units), 0, 8, 1), Tile(16, padded(units), 0, 8, 1)
         # 64 and 16 columns make 32 tiles each of N = 512, so that several groups of programs share
         # the rows of a chip with a hundred multiprocessors.
         return Tile(16, 64, 0, 8, 1), Tile(16, 16, 0, 8, 1)

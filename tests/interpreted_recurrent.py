@@ -169,12 +169,30 @@ def test_opcheck(cell: Cell) -> None:
 @each_cell
 def test_no_row_and_no_gradient_wanted(cell: Cell) -> None:
     with sketchrnn_fast.backend("triton"):
-        hidden, _ = run(cell, make_case(cell, T=2, B=0, N=8, dtype=torch.float32))
+        empty = make_case(cell, EVERYTHING, T=2, B=0, N=8, dtype=torch.float32)
+        empty = empty.requiring_gradients()
+        hidden, _ = run(cell, empty)
         assert hidden.shape == (2, 0, 8)
+        for grad in torch.autograd.grad(hidden.sum(), empty.leaves):
+            assert not grad.any()
         case = make_case(cell, EVERYTHING, T=2, B=3, N=8, dtype=torch.float32)
         hidden, _ = run(cell, case)
     expected, _ = run_reference(cell, case.to(torch.float64))
     assert_close(hidden, expected, torch.float32, cell.kind)
+
+
+@each_cell
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_a_state_of_another_dtype_is_converted(cell: Cell, dtype: torch.dtype) -> None:
+    case = make_case(cell, EVERYTHING, T=2, B=3, N=8, dtype=dtype)
+    wide = case._replace(state=tuple(part.float() for part in case.state)).requiring_gradients()
+    with sketchrnn_fast.backend("triton"):
+        expected, _ = run(cell, case)
+        hidden, final = run(cell, wide)
+    assert torch.equal(hidden, expected)
+    assert [part.dtype for part in final] == [dtype, torch.float32] * (len(final) // 2)
+    grads = torch.autograd.grad(random_loss(hidden, final), wide.state)
+    assert all(grad.dtype == torch.float32 for grad in grads)
 
 
 @each_cell
@@ -243,9 +261,14 @@ def _side_by_side(kernel: Any) -> Any:
 def test_programs_that_run_side_by_side_compute_what_the_reference_does(
     cell: Cell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Four programs, several tiles of rows and columns, three steps, forward and backward."""
+    """Four programs, several tiles of rows and columns each, forward and backward."""
     monkeypatch.setattr(sequence, "persistent_programs", lambda *_: PROGRAMS)
     monkeypatch.setattr(hyper_lstm, "processors", lambda _: PROGRAMS)
+    plan = tuning.plan_for(cell.name, 32, torch.float32, "interpreter")
+    if cell.name != "hyper_lstm":  # two tiles of columns, and so two groups of rows
+        forward, backward = plan.forward._replace(columns=64), plan.backward._replace(columns=16)
+        plan = plan._replace(forward=forward, backward=backward)
+    monkeypatch.setattr(tuning, "plan_for", lambda *_: plan)
     for kernel in (
         sequence.persistent_forward_kernel,
         sequence.persistent_backward_kernel,
@@ -253,5 +276,6 @@ def test_programs_that_run_side_by_side_compute_what_the_reference_does(
         hyper_lstm.hyper_backward_kernel,
     ):
         monkeypatch.setattr(kernel, "run", _side_by_side(kernel))
-    case = make_case(cell, REVERSED, T=3, B=19, N=32, **SIZES_OF_HYPER, dtype=torch.float32)
+    # Rows for two turns of every group: a tile has 16 of the products' rows and 8 of the others.
+    case = make_case(cell, REVERSED, T=2, B=67, N=32, **SIZES_OF_HYPER, dtype=torch.float32)
     check(cell, case, torch.float32)

@@ -22,7 +22,7 @@ from cuda_on_cpu.decoders import (
     random_decoder,
     random_request,
 )
-from machine_code import find_cuobjdump, missing
+from machine_code import find_tool
 from tolerances import assert_close
 
 from sketchrnn_fast import _native
@@ -40,7 +40,11 @@ OPS = {"lstm": "lstm", "layer_norm": "layer_norm_lstm", "hyper": "hyper_lstm"}
 @pytest.fixture(scope="module", autouse=True)
 def built() -> None:
     if "sampler" not in _native.build_report()["cuda_kernels"]:
-        missing("this build has no CUDA kernels")
+        if os.environ.get(
+            "CI"
+        ):  # a developer may lack a CUDA compiler; the project's own CI has it
+            pytest.fail("this build has no CUDA kernels")
+        pytest.skip("this build has no CUDA kernels")
 
 
 def test_it_is_built_for_every_target() -> None:
@@ -53,7 +57,7 @@ def test_it_is_built_for_every_target() -> None:
 
 def test_kernels_spill_nothing() -> None:
     result = subprocess.run(
-        [find_cuobjdump(), "-res-usage", _native.__file__],
+        [find_tool("cuobjdump"), "-res-usage", _native.__file__],
         text=True,
         capture_output=True,
         check=True,

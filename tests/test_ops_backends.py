@@ -102,9 +102,10 @@ def test_triton_without_a_gpu_says_so() -> None:
 
 
 @pytest.mark.skipif(not backends.TRITON_INSTALLED, reason="triton is not installed")
-def test_a_gpu_runs_the_mixture_density_on_triton() -> None:
-    assert backends.select("mixture_density", torch.device("cuda")) == "triton"
-    assert backends.select("mixture_density", CPU) == "native"
+@pytest.mark.parametrize("op", ["lstm", "layer_norm_lstm", "hyper_lstm", "mixture_density"])
+def test_a_gpu_runs_every_op_on_triton(op: str) -> None:
+    assert backends.select(op, torch.device("cuda")) == "triton"
+    assert backends.select(op, CPU) == "native"
 
 
 def test_triton_refuses_tensors_on_a_cpu_unless_it_is_interpreted(

@@ -37,7 +37,11 @@ def train(
     ] = "auto",
     log: Annotated[
         str | None,
-        typer.Option(help="plain (lines, for files) or rich (live); by terminal if not given."),
+        typer.Option(
+            "--log",
+            "--display",  # torchrun takes --log for its own --log-dir, wherever it stands
+            help="plain (lines, for files) or rich (live); by terminal if not given.",
+        ),
     ] = None,
     pictures: Annotated[
         int, typer.Option(min=0, help="Sketches to draw at each evaluation; 0 draws none.")

@@ -137,13 +137,15 @@ class RecurrentOp:
         for of_one in weights:
             self._check_weights(x, static_input, width, of_one)
         for of_one, state in zip(weights, states or (), strict=False):
-            self._check_state(x.shape[1], of_one, state)
+            self._check_state(x, of_one, state)
         check_lengths(self.name, x, lengths)
         check_dropout(self.name, x, seed, options, directions)
         if states is None:
             states = tuple(
                 tuple(part.zero_() for part in self.empty_state(x, of_one)) for of_one in weights
             )
+        else:
+            states = tuple(self._stored(x, state) for state in states)
         all_weights = [weight for of_one in weights for weight in of_one]
         all_state = [part for state in states for part in state]
         tensors = (x, *all_weights, *all_state, *([] if static_input is None else [static_input]))
@@ -223,14 +225,28 @@ class RecurrentOp:
                     f"{tensor.dtype} on {tensor.device}; they must agree"
                 )
 
-    def _check_state(self, rows: int, weights: Any, state: tuple[Tensor, ...]) -> None:
-        expected = [(rows, width) for width in self.state_widths(weights)]
+    def _check_state(self, x: Tensor, weights: Any, state: tuple[Tensor, ...]) -> None:
+        expected = [(x.shape[1], width) for width in self.state_widths(weights)]
         if [tuple(part.shape) for part in state] != expected:
             raise ValueError(
                 f"{self.name}: the state ({', '.join(self.state_names)}) has shapes "
                 f"{', '.join(shape_text(part) for part in state)}; "
                 f"it takes {', '.join(str(list(shape)) for shape in expected)}"
             )
+        for name, part in zip(self.state_names, state, strict=True):
+            if part.device != x.device or not part.is_floating_point():
+                raise TypeError(
+                    f"{self.name}: {name} of the state is {part.dtype} on {part.device}; "
+                    f"it takes floating point on {x.device}, as x is"
+                )
+
+    def _stored(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The state as the ops take it: hidden parts in x's dtype, cell states at least float32."""
+        wide = compute_dtype(x.dtype)
+        return tuple(
+            part.to(wide if name.startswith("c") else x.dtype)
+            for name, part in zip(self.state_names, state, strict=True)
+        )
 
 
 @dataclass(frozen=True)

@@ -87,13 +87,19 @@ def _backward(
 ) -> list[Tensor]:
     from sketchrnn_fast.kernels import sequence
 
-    walk = _walk(call, weights)
     N = weights.w_hh.shape[0]
     cell, gates = _saved_parts(call, results.saved)
     grad_gates = torch.zeros_like(gates) if call.lengths is not None else torch.empty_like(gates)
     grad_h, grad_c = (part.to(torch.float32, copy=True) for part in grads.final)
     grad_norms = sequence.backward(
-        walk, gates, cell, call.state[1].float(), grads.hidden, grad_gates, grad_h, grad_c
+        _walk(call, weights),
+        gates,
+        cell,
+        call.state[1].float(),
+        grads.hidden,
+        grad_gates,
+        grad_h,
+        grad_c,
     )
     grad_x, grad_static, grad_w_xh = input_gradients(call, weights.w_xh, grad_gates, grad_x_wanted)
     h_before = before_each_step(results.hidden, call.state[0], call.lengths, call.reverse)
@@ -156,6 +162,13 @@ def walk(op: str, call: Call, w: Tensor, norms: Sequence[Tensor] | None) -> Walk
 
     T, B, _ = call.x.shape
     units = call.weights[1].shape[0]
+    # Places within a step are counted in 32 bits; the widest rows are a HyperLSTM's products.
+    widest = sum(weight.shape[-1] for weight in (call.weights[0], *call.weights[7:8]))
+    if B * widest >= 2**31:
+        raise backends.BackendError(
+            f"the triton backend of {op} takes less than {2**31 // widest:,} rows of {units} "
+            f"units, and x has {B:,}"
+        )
     keep = None
     if call.keep_prob < 1:
         assert call.seed is not None
