@@ -289,7 +289,7 @@ REFUSED: dict[str, tuple[dict[str, Any], bool, str]] = {
     "classes": (
         {"num_classes": 2},
         False,
-        "has 2 classes, and the readers in JavaScript know none",
+        "2 classes, and the readers in JavaScript know none",
     ),
     "encoder": ({}, True, "this model has an encoder, and @magenta/sketch reads decoders only"),
 }
