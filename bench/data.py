@@ -6,8 +6,9 @@ NumPy's own reading of the npz, with its pickle, unchecked, neither sorted nor s
 are made up: int16, 5 to 75 points.
 
 A batch of 100 with both augmentations stands beside the rest of the training step that it feeds, at
-default sizes; a batch without augmentation beside a loop over its sketches, as the original makes
-it, to the same values.
+default sizes, and what the host does for a step whose batch the device makes (`training/graphs.py`)
+beside the making of that batch on the host; a batch without augmentation beside a loop over its
+sketches, as the original makes it, to the same values.
 """
 
 from __future__ import annotations
@@ -36,7 +37,11 @@ from sketchrnn_fast.data import Dataset, Splits, batch, load
 from sketchrnn_fast.data.ragged import Sketches
 from sketchrnn_fast.data.store_writing import StoreWriter
 from sketchrnn_fast.nn import SketchRNN
+from sketchrnn_fast.philox import choose, derive_seed
 from sketchrnn_fast.training import Optimiser
+from sketchrnn_fast.training.device_data import DeviceSketches
+from sketchrnn_fast.training.graphs import StepInputs
+from sketchrnn_fast.training.seeds import Place
 
 SUITE = "data"
 NUMPY = "numpy.load with its pickle"
@@ -54,7 +59,7 @@ def run(plan: Plan) -> list[Record]:
         with tempfile.TemporaryDirectory() as folder:
             records += records_of(plan, *make_files(Path(folder), count), count)
     if not plan.quick:
-        records.append(share_of_a_step(plan))
+        records += [share_of_a_step(plan), inputs_of_a_static_step(plan)]
     return records
 
 
@@ -198,6 +203,35 @@ def share_of_a_step(plan: Plan) -> Record:
     seconds = plan.measure(f"{SUITE}: {case}", {"batch": make_batch, "step": step})
     work = (BATCH, "sketches")
     return record(SUITE, case, "rest of the step", seconds["batch"], seconds["step"], work=work)
+
+
+def inputs_of_a_static_step(plan: Plan) -> Record:
+    """What the host does for a step whose batch the device makes, beside making that batch."""
+    name, config = datasets.name(), TrainConfig()
+    splits, device = datasets.splits(name), torch.device("cpu")
+    inputs, seed = StepInputs(BATCH, device), derive_seed(config.seed, 0, Place.BATCH)
+
+    def draw() -> None:
+        inputs.fill(config, 0, choose(seed, len(splits.train), BATCH))
+
+    def make_batch() -> tuple[torch.Tensor, torch.Tensor]:
+        return datasets.batch_of(splits, BATCH, seed)
+
+    draw()
+    made = DeviceSketches(splits.train, device).batch(
+        inputs.indices,
+        inputs.batch_seed,
+        most_points=splits.max_seq_len,
+        max_seq_len=splits.max_seq_len,
+        random_scale_factor=config.random_scale_factor,
+        augment_stroke_prob=config.augment_stroke_prob,
+    )
+    if not all(map(torch.equal, made, make_batch())):
+        raise DisagreementError("the device makes another batch of these inputs than the host")
+    case = f"inputs of a static step, {BATCH} of {name}"
+    seconds = plan.measure(f"{SUITE}: {case}", {"inputs": draw, "batch": make_batch})
+    work = (BATCH, "sketches")
+    return record(SUITE, case, "the batch", seconds["inputs"], seconds["batch"], work=work)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from tolerances import assert_close
 import sketchrnn_fast
 from sketchrnn_fast import ModelConfig, SketchRNN, ops
 from sketchrnn_fast.nn import LSTMCell, MixtureDensity
+from sketchrnn_fast.nn.recurrent import RecurrentLayer
 from sketchrnn_fast.philox import Stream
 from sketchrnn_fast.reference import philox
 from sketchrnn_fast.training.optimiser import Optimiser
@@ -247,6 +248,50 @@ def test_padding_reaches_neither_the_posterior_nor_the_masked_loss() -> None:
     few = model.loss(strokes[rows], LENGTHS[rows], objective="masked", noise=noise)
     many = model.loss(longer[rows], LENGTHS[rows], objective="masked", noise=noise)
     assert_close(many.reconstruction * (T + 3), few.reconstruction * T, FLOAT64)
+
+
+@each_decoder
+@pytest.mark.parametrize("objective", ["magenta", "masked"])
+def test_steps_behind_every_sketchs_end_change_neither_losses_nor_gradients(
+    cell: str, objective: str
+) -> None:
+    strokes, lengths = make_batch()[1:], LENGTHS[1:]
+    found = []
+    for most_points in (None, 5, 6):
+        model = make_model(enc_model=cell, dec_model=cell, use_recurrent_dropout=True).train()
+        losses = model.loss(
+            strokes, lengths, objective=objective, seed=SEED, most_points=most_points
+        )
+        losses.total.backward()
+        found.append((losses, [parameter.grad for parameter in model.parameters()]))
+    expected, expected_grads = found[0]
+    for losses, grads in found[1:]:
+        assert_close(torch.stack(losses), torch.stack(expected), FLOAT64)
+        for grad, wanted in zip(grads, expected_grads, strict=True):
+            assert_close(grad, wanted, FLOAT64, "gradient")
+
+
+@pytest.mark.parametrize("objective", ["magenta", "masked"])
+def test_cutting_a_batch_leaves_out_steps_of_the_encoder_and_of_the_masked_decoder(
+    objective: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = []
+    run = RecurrentLayer._run
+
+    def noted(self: RecurrentLayer, x: torch.Tensor, *arguments: Any) -> Any:
+        taken.append(x.shape[0])
+        return run(self, x, *arguments)
+
+    monkeypatch.setattr(RecurrentLayer, "_run", noted)
+    model = make_model()
+    model.loss(make_batch()[2:3], LENGTHS[2:3], objective=objective, most_points=3)
+    assert taken == [3, 4 if objective == "masked" else T]
+
+
+def test_most_points_beyond_the_batch_is_refused() -> None:
+    for most_points in (0, T + 1):
+        with pytest.raises(ValueError, match=f"most_points is {most_points}; it takes 1 to {T}"):
+            loss(make_model(), most_points=most_points)
 
 
 @pytest.mark.parametrize("objective", ["magenta", "masked"])

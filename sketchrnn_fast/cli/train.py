@@ -49,6 +49,14 @@ def train(
     rank_timeout: Annotated[
         float, typer.Option(help="Under torchrun: seconds that a rank waits for the others.", min=1)
     ] = 600.0,
+    cuda_graphs: Annotated[
+        bool | None,
+        typer.Option(
+            "--cuda-graphs/--no-cuda-graphs",
+            help="Take the steps from CUDA graphs, batches made on the GPU; the default where all "
+            "ops run on the triton backend.",
+        ),
+    ] = None,
 ) -> None:
     """Train a model.
 
@@ -83,6 +91,7 @@ def train(
             console=console,
             pictures=pictures,
             rank_timeout=rank_timeout,
+            cuda_graphs=cuda_graphs,
         )
     except Interrupted as stop:
         if is_first_rank():

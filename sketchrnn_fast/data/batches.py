@@ -23,8 +23,8 @@ from sketchrnn_fast.strokes import (
 )
 
 # The time words of the counter in the stream AUGMENTATION.
-_SCALE_TIME = 0
-_DROP_TIME = 1
+SCALE_TIME = 0
+DROP_TIME = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,7 @@ def random_batch(
     batch_rows = np.arange(batch_size)[rows]
     points, lengths = _gather(dataset, indices, max_seq_len)
     if random_scale_factor > 0:
-        words = philox4x32(0, _SCALE_TIME, batch_rows, Stream.AUGMENTATION, seed)
+        words = philox4x32(0, SCALE_TIME, batch_rows, Stream.AUGMENTATION, seed)
         uniforms = uniform(words[:, :2])
         points = scale_randomly(points, np.repeat(uniforms, lengths, axis=0), random_scale_factor)
     if augment_stroke_prob > 0:
@@ -126,7 +126,7 @@ def _drop_uniforms(
     """One uniform for each point: word point % 4 of block point // 4 of its row."""
     blocks = (lengths + 3) // 4
     words = philox4x32(
-        positions_within(blocks), _DROP_TIME, np.repeat(rows, blocks), Stream.AUGMENTATION, seed
+        positions_within(blocks), DROP_TIME, np.repeat(rows, blocks), Stream.AUGMENTATION, seed
     )
     first_word = 4 * (np.cumsum(blocks) - blocks)
     wanted = np.repeat(first_word, lengths) + positions_within(lengths)

@@ -23,6 +23,7 @@ from torch._higher_order_ops.scan import scan
 from torch.export import Dim, ExportedProgram
 
 from sketchrnn_fast.config import to_json
+from sketchrnn_fast.interop.errors import check_classless
 from sketchrnn_fast.nn import HyperLSTMCell, LayerNormLSTMCell, LSTMCell, SketchRNN
 from sketchrnn_fast.nn.modes import evaluating
 from sketchrnn_fast.nn.recurrent import RecurrentCell
@@ -63,7 +64,11 @@ def export_graphs(model: SketchRNN) -> dict[str, Graph]:
     """A model's parts by name: `encoder` and `start` if it is conditional, and `step`.
 
     Exported by `torch.export`, with free sizes B and T, in float32, without dropout.
+
+    Raises:
+        ExportError: the model has classes, for which the parts have no input.
     """
+    check_classless(model.config, "the exported parts take")
     names = state_names(model)
     random = functools.partial(torch.randn, generator=torch.Generator().manual_seed(0))
     graphs = {}

@@ -117,6 +117,9 @@ def _card(model: HubSketchRNN) -> str:
         ("data", f"{', '.join(train.data_set)}; at most {config.max_seq_len} points; offsets "
          f"divided by {float(model.scale_factor):g}"),
     ]  # fmt: skip
+    if config.num_classes:
+        names = ", ".join(config.class_names) or str(config.num_classes)
+        rows.insert(1, ("classes", names.replace("|", "\\|")))
     figures = "\n".join(f"| {name} | {value:.4f} |" for name, value in model.figures.items())
     return f"""---
 {data.to_yaml()}

@@ -36,7 +36,7 @@ from sketchrnn_fast.config import (
 from sketchrnn_fast.files import write_atomically
 from sketchrnn_fast.interop import magenta
 from sketchrnn_fast.interop.bundle import Bundle, index_file, write_bundle
-from sketchrnn_fast.interop.errors import ModelFileError, quoted
+from sketchrnn_fast.interop.errors import ModelFileError, check_classless, quoted
 from sketchrnn_fast.interop.imported import Imported, Moments
 from sketchrnn_fast.nn import SketchRNN
 from sketchrnn_fast.training.optimiser import BETAS
@@ -186,8 +186,10 @@ def write_checkpoint(imported: Imported, folder: str | os.PathLike[str]) -> Path
     that format. TensorFlow and the original read it, and the original's trainer goes on from it.
 
     Raises:
+        ExportError: the model has classes, of which the original knows nothing.
         OSError: it cannot be written.
     """
+    check_classless(imported.model.config, "Magenta's models have")
     folder = Path(folder)
     model, step, train = imported.model, imported.step, imported.train_config
     arrays: dict[str, NDArray[Any]] = dict(magenta.variables(model))
@@ -202,7 +204,7 @@ def write_checkpoint(imported: Imported, folder: str | os.PathLike[str]) -> Path
             arrays[f"{root}/beta{number}_power"] = power
     prefix = folder / f"vector-{step}"
     hyper_parameters = {**to_json(train), **to_json(model.config), "is_training": True}
-    kept = {name: hyper_parameters[name] for name in hyper_parameters if name not in _NOT_MAGENTAS}
+    kept = {name: hyper_parameters[name] for name in hyper_parameters if name in _MAGENTAS}
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / CONFIG, json.dumps(kept, indent=1).encode() + b"\n")
     write_bundle(prefix, arrays)
@@ -214,8 +216,15 @@ def write_checkpoint(imported: Imported, folder: str | os.PathLike[str]) -> Path
     return prefix
 
 
-# Fields of ours that the original does not know, or has fixed.
-_NOT_MAGENTAS = ("objective", "seed", "hyper_num_units", "hyper_embedding_size")
+# The original's hyper-parameters; its reader refuses a file with any other.
+_MAGENTAS = (
+    *("data_set", "num_steps", "save_every", "max_seq_len", "dec_rnn_size", "dec_model"),
+    *("enc_rnn_size", "enc_model", "z_size", "kl_weight", "kl_weight_start", "kl_tolerance"),
+    *("batch_size", "grad_clip", "num_mixture", "learning_rate", "decay_rate", "kl_decay_rate"),
+    *("min_learning_rate", "use_recurrent_dropout", "recurrent_dropout_prob", "use_input_dropout"),
+    *("input_dropout_prob", "use_output_dropout", "output_dropout_prob", "random_scale_factor"),
+    *("augment_stroke_prob", "conditional", "is_training"),
+)
 
 
 def _newest(folder: Path) -> Path:

@@ -59,7 +59,8 @@ def write_onnx(model: SketchRNN, folder: str | os.PathLike[str]) -> dict[str, fl
         example, relative to the largest result.
 
     Raises:
-        ExportError: a library is missing, or onnxruntime computes something else.
+        ExportError: a library is missing, the model has classes, or onnxruntime computes something
+            else.
         OSError: a file cannot be written.
     """
     check_installed()

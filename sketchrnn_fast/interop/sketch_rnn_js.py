@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from sketchrnn_fast.config import MOST_SIZE, ModelConfig, TrainConfig
 from sketchrnn_fast.files import check_can_write, write_atomically
-from sketchrnn_fast.interop.errors import ExportError, ModelFileError, quoted
+from sketchrnn_fast.interop.errors import ExportError, ModelFileError, check_classless, quoted
 from sketchrnn_fast.interop.imported import Imported
 from sketchrnn_fast.interop.magenta import empty_model, load_variables, variable_table, variables
 from sketchrnn_fast.nn import SketchRNN
@@ -299,9 +299,11 @@ def check_exportable(model: SketchRNN, *, decoder_only: bool = False) -> None:
 
     Raises:
         ExportError: it has other cells than LSTMs, other than 20 Gaussians, more units than fit,
-            another forget bias, an encoder where only a decoder is read, or weights not finite.
+            another forget bias, classes, an encoder where only a decoder is read, or weights not
+            finite.
     """
     config = model.config
+    check_classless(config, "the readers in JavaScript know")
     cells = {config.dec_model} | ({config.enc_model} if config.conditional else set())
     if cells != {"lstm"}:
         raise ExportError(

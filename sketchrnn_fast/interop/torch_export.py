@@ -28,6 +28,7 @@ def write_programs(model: SketchRNN, folder: str | os.PathLike[str]) -> None:
         folder: made if it does not exist.
 
     Raises:
+        ExportError: the model has classes.
         OSError: a file cannot be written.
     """
     contents = {}

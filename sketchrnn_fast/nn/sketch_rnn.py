@@ -268,7 +268,7 @@ class SketchRNN(nn.Module):
         self,
         strokes: Tensor,
         lengths: Tensor,
-        kl_weight: float = 0.5,
+        kl_weight: float | Tensor = 0.5,
         objective: str = "magenta",
         noise: Tensor | None = None,
         *,
@@ -276,13 +276,14 @@ class SketchRNN(nn.Module):
         kl_tolerance: float = 0.2,
         seed: Tensor | None = None,
         row_offset: int = 0,
+        most_points: int | None = None,
     ) -> Losses:
         """The loss of a batch (Ha & Eck 2017, equations 9 to 12).
 
         Args:
             strokes: stroke-5 [B, T+1, 5], the start token first, padded with (0, 0, 0, 0, 1).
             lengths: int64 [B], the number of real points.
-            kl_weight: factor of the KL term in the total.
+            kl_weight: factor of the KL term in the total; as a tensor, a scalar of strokes' dtype.
             objective: `magenta`: the pen loss counts every row, padding included, as the original
                 does in training; `masked`: the real points and the one true end-of-sketch row
                 only, so that padded decoder steps are never computed. Both divide by B · T.
@@ -291,12 +292,22 @@ class SketchRNN(nn.Module):
             kl_tolerance: the floor of the KL term, below which it has no gradient.
             seed: int64 [1], the key of dropout and noise; drawn from torch's generator if None.
             row_offset: the number of the first row, if the batch is part of a larger one.
+            most_points: no sketch has more points than this, 1 to T. The encoder takes so many
+                steps, and with `masked` the decoder one more, to the same loss; and every shape
+                depends on this alone, not on lengths, so that a CUDA graph can hold the loss.
 
         Raises:
             ValueError: an unknown objective, or shapes that do not fit; the message names it.
         """
-        self._check_batch(strokes, lengths, objective, noise)
+        self._check_batch(strokes, lengths, objective, noise, most_points)
         self._check_labels(labels, strokes.shape[0])
+        count = strokes.shape[0] * (strokes.shape[1] - 1)
+        masked = objective == "masked"
+        fixed_shapes = most_points is not None or torch.compiler.is_compiling()
+        points = strokes
+        if most_points is not None:
+            points = strokes[:, : most_points + 1]
+            strokes = strokes[:, : most_points + 2] if masked else strokes
         target = strokes[:, 1:].transpose(0, 1)
         time_steps = target.shape[0]
         if seed is None:
@@ -304,7 +315,7 @@ class SketchRNN(nn.Module):
         kl_raw, z = strokes.new_zeros(()), None
         if self.config.conditional:
             posterior = self.encode(
-                strokes, lengths, seed=philox.branch(seed, _ENCODER), row_offset=row_offset
+                points, lengths, seed=philox.branch(seed, _ENCODER), row_offset=row_offset
             )
             if noise is None:
                 noise = philox.normal(
@@ -321,7 +332,6 @@ class SketchRNN(nn.Module):
         real_lengths = (lengths + 1).clamp(max=time_steps)
         steps = torch.arange(time_steps, device=strokes.device)
         is_real = (steps[:, None] < real_lengths).to(target.dtype)
-        masked = objective == "masked"
         hidden, _ = self._decode_hidden(
             strokes[:, :-1],
             self.condition(z, labels),
@@ -329,10 +339,10 @@ class SketchRNN(nn.Module):
             philox.branch(seed, _DECODER),
             row_offset,
         )
-        # Only the rows that count go through the head; a compiled graph cannot depend on how many
-        # they are, so there all rows do, with weight 0 where they do not count.
+        # Only the rows that count go through the head; where shapes may not depend on how many they
+        # are, all rows do, with weight 0 where they do not count.
         rows = None
-        if masked and not torch.compiler.is_compiling():
+        if masked and not fixed_shapes:
             rows = is_real.flatten().nonzero().squeeze(1)
         hidden, target, is_point, is_real = (
             part.flatten(0, 1) if rows is None else part.flatten(0, 1).index_select(0, rows)
@@ -340,7 +350,6 @@ class SketchRNN(nn.Module):
         )
         pen_weight = is_real if masked else torch.ones_like(is_real)
         offset_rows, pen_rows = self.output.loss(self.output(hidden), target, is_point, pen_weight)
-        count = strokes.shape[0] * time_steps
         offset, pen = offset_rows.sum() / count, pen_rows.sum() / count
         return Losses(
             total=offset + pen + kl_weight * kl,
@@ -358,7 +367,12 @@ class SketchRNN(nn.Module):
         return self.loss(*arguments, **options)
 
     def _check_batch(
-        self, strokes: Tensor, lengths: Tensor, objective: str, noise: Tensor | None
+        self,
+        strokes: Tensor,
+        lengths: Tensor,
+        objective: str,
+        noise: Tensor | None,
+        most_points: int | None,
     ) -> None:
         if objective not in OBJECTIVES:
             raise ValueError(f"objective is {objective!r}; it takes {' or '.join(OBJECTIVES)}")
@@ -377,6 +391,11 @@ class SketchRNN(nn.Module):
             raise ValueError(
                 f"lengths is {lengths.dtype} {list(lengths.shape)}; it takes int64 [{rows}], one "
                 "a row"
+            )
+        if most_points is not None and not 1 <= most_points < strokes.shape[1]:
+            raise ValueError(
+                f"most_points is {most_points}; it takes 1 to {strokes.shape[1] - 1}, the T of "
+                "strokes"
             )
         if noise is None:
             return

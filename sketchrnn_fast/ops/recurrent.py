@@ -176,9 +176,10 @@ class RecurrentOp:
 
         `register_autocast` would cast the cell states too.
         """
-        if not torch.is_autocast_enabled(x.device.type):
+        kind = x.device.type  # of which not every one, `meta` for instance, knows of autocast
+        if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
             return x, static_input, weights, states
-        dtype = torch.get_autocast_dtype(x.device.type)
+        dtype = torch.get_autocast_dtype(kind)
 
         def cast(tensor: Tensor) -> Tensor:
             # As torch's own ops: float64 stays, which is asked for where precision matters.

@@ -16,6 +16,7 @@ from sketchrnn_fast.philox import Stream
 
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
+_ROUNDS = 10
 _WORD = 0xFFFFFFFF
 _GOLDEN_RATIO = 0x9E3779B97F4A7C15
 
@@ -36,21 +37,27 @@ def philox4x32(
     """
     c0, c1, c2 = torch.broadcast_tensors(block, t, row)
     c3 = torch.full_like(c0, stream)
-    k0, k1 = seed & _WORD, (seed >> 32) & _WORD
-    for _ in range(10):
+    rounds = torch.arange(_ROUNDS, device=seed.device).view(-1, *[1] * seed.dim())
+    keys = [
+        ((word + rounds * step) & _WORD).unbind()
+        for word, step in zip((seed & _WORD, (seed >> 32) & _WORD), _KEY_STEPS, strict=True)
+    ]
+    for k0, k1 in zip(*keys, strict=True):
         high0, low0 = _product(c0, _MULTIPLIERS[0])
         high1, low1 = _product(c2, _MULTIPLIERS[1])
         c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
-        k0, k1 = (k0 + _KEY_STEPS[0]) & _WORD, (k1 + _KEY_STEPS[1]) & _WORD
     return c0, c1, c2, c3
 
 
 def _product(word: Tensor, multiplier: int) -> tuple[Tensor, Tensor]:
-    """The high and the low word of a 64-bit product.
+    """The high and the low word of a 64-bit product, which may wrap around int64.
 
-    Made of two 48-bit products, because torch.compile gets those wrong that wrap around int64
-    (it reckons with the ranges of numbers that come from an arange, and not with wrapping).
+    For torch.compile it is made of two 48-bit products, because it gets those wrong that wrap (it
+    reckons with the ranges of numbers that come from an arange, and not with wrapping).
     """
+    if not torch.compiler.is_compiling():
+        product = word * multiplier
+        return (product >> 32) & _WORD, product & _WORD
     upper = (word >> 16) * multiplier
     lower = (word & 0xFFFF) * multiplier
     return (upper + (lower >> 16)) >> 16, (((upper & 0xFFFF) << 16) + lower) & _WORD

@@ -35,10 +35,18 @@ class Average:
         self.weights: list[Tensor] = [one.detach().clone() for one in model.parameters()]
 
     @torch.no_grad()
-    def update(self, updates: int) -> None:
-        """Take the model's weights in, after so many updates of them."""
-        decay = min(self.decay, (1 + updates) / (10 + updates))
-        torch._foreach_lerp_(self.weights, list(self.model.parameters()), 1.0 - decay)
+    def update(self, updates: Tensor, is_skipped: Tensor | None = None) -> None:
+        """Take the model's weights in, after so many updates of them; waits for no device.
+
+        Args:
+            updates: float64 scalar of the weights' device.
+            is_skipped: a scalar bool there: whether to leave everything as it is instead.
+        """
+        share = 1.0 - ((1 + updates) / (10 + updates)).clamp(max=self.decay)
+        if is_skipped is not None:
+            share = torch.where(is_skipped, 0.0, share)
+        for average, weights in zip(self.weights, self.model.parameters(), strict=True):
+            average.lerp_(weights, share.to(average.dtype))
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

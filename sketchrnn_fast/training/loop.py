@@ -26,6 +26,7 @@ from sketchrnn_fast.training.display import Display
 from sketchrnn_fast.training.distributed import TIMEOUT, Ranks, joined
 from sketchrnn_fast.training.errors import DivergedError, Interrupted, OtherRankError, WriteError
 from sketchrnn_fast.training.evaluation import Evaluation, evaluate
+from sketchrnn_fast.training.graphs import choose_step
 from sketchrnn_fast.training.lock import locked
 from sketchrnn_fast.training.metrics import FILE, Metrics, NoMetrics, read_records
 from sketchrnn_fast.training.optimiser import Optimiser
@@ -65,6 +66,7 @@ def train(
     console: Console | None = None,
     pictures: int = 16,
     rank_timeout: float = TIMEOUT,
+    cuda_graphs: bool | None = None,
 ) -> Result:
     """Train a model until `num_steps` updates are done, or its patience is at an end.
 
@@ -84,6 +86,7 @@ def train(
         console: where to show progress; the terminal if None.
         pictures: how many sketches to draw at each evaluation; 0 draws none.
         rank_timeout: seconds that a rank waits for the others.
+        cuda_graphs: take the steps from CUDA graphs; None does where the triton backend runs all.
 
     Raises:
         UserError: something is wrong with the configuration, the data or the log root, told
@@ -106,6 +109,7 @@ def train(
                 max_seq_len,
                 console,
                 pictures,
+                cuda_graphs,
             )
         except (DivergedError, Interrupted) as error:
             ranks.wait()  # torchrun ends the others when one leaves: first all is written
@@ -124,6 +128,7 @@ def _train(
     max_seq_len: int | None,
     console: Console | None,
     pictures: int,
+    cuda_graphs: bool | None,
 ) -> Result:
     """`train` on one of the ranks."""
     with contextlib.ExitStack() as stack:
@@ -139,6 +144,9 @@ def _train(
         with ranks.together():
             model, optimiser, average, splits, state = _prepare(
                 model_config, train_config, log_root, data_dir, resume, max_seq_len, ranks.device
+            )
+            step = choose_step(
+                model, optimiser, splits.train, train_config, cuda_graphs, ranks, average
             )
         setup.check_ranks(ranks, model, splits, state.step)
         ranks.share_(list(model.state_dict().values()))
@@ -162,7 +170,7 @@ def _train(
             config=train_config,
             splits=splits,
             optimiser=optimiser,
-            step=Step(model, optimiser, splits.train, train_config, ranks, average),
+            step=step,
             state=state,
             saved_step=state.step if resume else None,
             log_root=log_root,
@@ -251,6 +259,9 @@ class _Run:
                 self.check_signals()
                 self.advance()
         except StopRequested:
+            retaken = self.step.retaken()
+            if retaken is not None:
+                self.take(retaken)
             if self.saved_step != self.state.step:
                 self.save()
             assert self.signals.received is not None
@@ -267,8 +278,7 @@ class _Run:
 
     def evaluation_is_due(self) -> bool:
         done = self.state.step
-        is_due = done % self.config.save_every == 0 or done == self.config.num_steps
-        return done > 0 and is_due and self.state.evaluated_step != done
+        return done > 0 and self.is_stretch_end(done) and self.state.evaluated_step != done
 
     def is_finished(self) -> bool:
         patience = self.config.patience
@@ -287,15 +297,27 @@ class _Run:
         done = self.state.step + 1
         is_logged = done % self.config.log_every == 0
         result = self.step(self.state.step, measure=is_logged)
-        if result.is_finite:
-            self.skipped_in_a_row = 0
-            self.state = replace(self.state, step=done)
-        else:
-            self.skip_or_stop(result)
+        if is_logged or self.skipped_in_a_row or self.is_stretch_end(done):
+            result = self.step.retaken() or result
+            done = result.step + 1
+            is_logged = done % self.config.log_every == 0
+        self.take(result)
         self.display.advance(done)
         if is_logged and result.is_finite:
             self.record_training(result)
             self.start_interval()
+
+    def take(self, result: StepResult) -> None:
+        """The run stands behind this step, which may lie before some that were taken unlooked."""
+        if result.is_finite:
+            self.skipped_in_a_row = 0
+            self.state = replace(self.state, step=result.step + 1)
+        else:
+            self.skip_or_stop(result)
+
+    def is_stretch_end(self, done: int) -> bool:
+        """Whether the weights of this many steps may be evaluated or saved."""
+        return done % self.config.save_every == 0 or done == self.config.num_steps
 
     def skip_or_stop(self, result: StepResult) -> None:
         """Report a step that is not finite; go on without its update, or end the run."""
@@ -308,7 +330,7 @@ class _Run:
             report["reason"] += f", as in the {divergence.MOST_IN_A_ROW} steps before"
         self.report_non_finite(report, is_over)
         skipped = self.state.skipped + 1
-        self.state = replace(self.state, step=self.state.step + 1, skipped=skipped)
+        self.state = replace(self.state, step=result.step + 1, skipped=skipped)
 
     def report_non_finite(self, report: dict[str, Any], is_over: bool) -> None:
         self.metrics.write_non_finite(report)

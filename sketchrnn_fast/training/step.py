@@ -120,7 +120,7 @@ class Step:
         if is_finite:
             self.optimiser.step(learning_rate(self.config, step))
             if self.average is not None:
-                self.average.update(self.optimiser.steps)
+                self.average.update(self.optimiser.count)
         self.stopwatch.lap("optimiser")
         return StepResult(step, losses, self.indices(step), is_finite, *figures)
 
@@ -162,16 +162,28 @@ class Step:
 
         A maximum, not a sum, so that large gradients, which clipping makes small, do not overflow.
         """
+        return bool(self.finiteness(losses))
+
+    @torch.no_grad()
+    def finiteness(self, losses: Losses) -> Tensor:
+        """`is_finite` as a scalar bool of the device, which is not waited for."""
         largest = get_total_norm(self._gradients(), norm_type=math.inf)
-        return bool(torch.isfinite(losses.total + 0 * largest))
+        return torch.isfinite(losses.total.detach() + 0 * largest)
+
+    def retaken(self) -> StepResult | None:
+        """Look whether all steps were finite; the first that was not is taken again.
+
+        Always None here, where every step is looked at at once.
+        """
+        return None
 
     @torch.no_grad()
     def gradient_figures(self) -> tuple[Tensor, Tensor]:
         """The norm of all gradients before clipping, and the share of elements it will change."""
         gradients = self._gradients()
         norm = get_total_norm(gradients)
-        clipped = torch.stack([(one.abs() > self.optimiser.grad_clip).sum() for one in gradients])
-        return norm, clipped.sum() / sum(one.numel() for one in gradients)
+        elements = torch.cat([one.flatten() for one in gradients])
+        return norm, (elements.abs() > self.optimiser.grad_clip).sum() / len(elements)
 
     def _gradients(self) -> list[Tensor]:
         return [one.grad for one in self.optimiser.parameters if one.grad is not None]

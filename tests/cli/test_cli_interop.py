@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 from published import write_decoder
 
+from sketchrnn_fast.interop.exporting import FORMS
 from sketchrnn_fast.interop.magenta_checkpoint import read_checkpoint
 from sketchrnn_fast.training import checkpoints
 
@@ -121,6 +123,45 @@ def test_a_bad_export_is_one_sentence_and_writes_nothing(
     assert re.search(sentence, err)
     assert err.count("\n") == 1
     assert not any(tmp_path.iterdir())
+
+
+@pytest.fixture
+def trained_on_classes(command, data_dir: Path, tmp_path: Path) -> Path:
+    """The log root of a run of a decoder that the JavaScript readers would take but for classes."""
+    for name in ("cat", "bus"):
+        shutil.copyfile(data_dir / "polygons.npz", tmp_path / f"{name}.npz")
+    hparams = (
+        "data_set=[cat.npz,bus.npz],num_classes=2,conditional=false,dec_rnn_size=8,batch_size=8,"
+        "num_steps=2,save_every=2"
+    )
+    log_root = tmp_path / "classes"
+    arguments = ("--data_dir", tmp_path, "--log_root", log_root, "--hparams", hparams)
+    assert command("train", *arguments, "--pictures=0")[0] == 0
+    return log_root
+
+
+@pytest.mark.parametrize("format", sorted(set(FORMS) - {"huggingface"}))
+def test_a_model_with_classes_is_refused_where_they_have_no_place(
+    command, trained_on_classes: Path, tmp_path: Path, format: str
+) -> None:
+    before = {*tmp_path.iterdir()}
+    arguments = ("--format", format, "--out", tmp_path / "out")
+    code, _, err = command("export", trained_on_classes, *arguments)
+    assert code == 2
+    whose = r"(the readers in JavaScript know|Magenta's models have|the exported parts take)"
+    sentence = f"error: this model has 2 classes, and {whose} none; huggingface keeps them\n"
+    assert re.fullmatch(sentence, err)
+    assert {*tmp_path.iterdir()} == before
+
+
+def test_a_hugging_face_folder_keeps_the_classes(
+    command, trained_on_classes: Path, tmp_path: Path
+) -> None:
+    out, grid = tmp_path / "hub", tmp_path / "grid.svg"
+    arguments = ("--format=huggingface", "--out", out)
+    assert command("export", trained_on_classes, *arguments)[0] == 0
+    assert checkpoints.load_model(out).config.class_names == ("cat", "bus")
+    assert command("sample", out, "--count=1", "--class=bus", "--out", grid)[0] == 0
 
 
 def test_a_missing_library_names_the_extra(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,16 @@ def model_of(cell: str, conditional: bool) -> SketchRNN:
                 linear.weight.normal_()
     model.scale_factor.fill_(12.5)
     return model.eval()
+
+
+@pytest.mark.parametrize("write", [write_onnx, write_programs])
+def test_a_model_with_classes_is_refused_and_nothing_written(
+    write: Callable[..., Any], tmp_path: Path
+) -> None:
+    sentence = "this model has 1 class, and the exported parts take none; huggingface keeps them"
+    with pytest.raises(ExportError, match=f"^{re.escape(sentence)}$"):
+        write(make_model(num_classes=1), tmp_path / "model")
+    assert not any(tmp_path.iterdir())
 
 
 # The exports take seconds each, so each is made once.

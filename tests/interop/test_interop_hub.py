@@ -52,6 +52,26 @@ def test_a_saved_model_is_loaded_exactly(tmp_path: Path, cell: str, conditional:
         assert (sketch == wanted).all()
 
 
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("conditional", [True, False])
+def test_a_model_with_classes_keeps_them(tmp_path: Path, conditional: bool) -> None:
+    classes = {"num_classes": 2, "class_names": ("cat", "bus")}
+    model = saved(tmp_path / "model", conditional=conditional, **classes)
+    again = HubSketchRNN.from_pretrained(tmp_path / "model")
+    assert again.config == model.config
+    assert torch.equal(again.label_embedding.weight, model.label_embedding.weight)
+    drawn = generation.sample(again, 2, labels="bus", seed=1)
+    wanted = generation.sample(model, 2, labels=1, seed=1)
+    for sketch, other in zip(drawn, wanted, strict=True):
+        assert (sketch == other).all()
+    assert "| classes | cat, bus |" in (tmp_path / "model" / "README.md").read_text()
+
+
+def test_a_card_counts_classes_without_names(tmp_path: Path) -> None:
+    saved(tmp_path / "model", num_classes=2)
+    assert "| classes | 2 |" in (tmp_path / "model" / "README.md").read_text()
+
+
 def test_a_loaded_model_trains_and_is_saved_again(tmp_path: Path) -> None:
     saved(tmp_path / "model")
     model = HubSketchRNN.from_pretrained(tmp_path / "model").train()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from sketchrnn_fast import ModelConfig, SketchRNN, TrainConfig
 from sketchrnn_fast.config import field_types
 from sketchrnn_fast.interop import magenta, magenta_checkpoint
 from sketchrnn_fast.interop.bundle import Bundle, write_bundle
-from sketchrnn_fast.interop.errors import ModelFileError
+from sketchrnn_fast.interop.errors import ExportError, ModelFileError
 from sketchrnn_fast.interop.imported import Imported
 from sketchrnn_fast.interop.importing import import_model
 from sketchrnn_fast.interop.magenta_checkpoint import read_checkpoint, write_checkpoint
@@ -249,6 +251,29 @@ def test_what_is_written_is_read_back_exactly(
         assert torch.equal(pair[0], other[0])
         assert torch.equal(pair[1], other[1])
     assert again.model.config.dec_model == cells
+
+
+@each_checkpoint
+def test_the_hyper_parameters_written_are_the_originals_whatever_ours_are(
+    shared: Path, name: str, tmp_path: Path
+) -> None:
+    source, written = golden(shared, name), tmp_path / "run"
+    ours = TrainConfig(
+        data_set=("polygons.npz",), ema_decay=0.9, kl_schedule="cyclical", micro_batch_size=5
+    )
+    write_checkpoint(replace(read_checkpoint(source), train_config=ours), written)
+    found, originals = (
+        json.loads((folder / "model_config.json").read_text()) for folder in (written, source)
+    )
+    assert set(found) - {"is_training"} == set(originals) - {"is_training"}
+
+
+def test_a_model_with_classes_is_refused_and_nothing_written(tmp_path: Path) -> None:
+    model = SketchRNN(ModelConfig(**SIZES, num_classes=3))
+    sentence = "this model has 3 classes, and Magenta's models have none; huggingface keeps them"
+    with pytest.raises(ExportError, match=f"^{re.escape(sentence)}$"):
+        write_checkpoint(Imported(model, TrainConfig()), tmp_path / "run")
+    assert not any(tmp_path.iterdir())
 
 
 @each_checkpoint

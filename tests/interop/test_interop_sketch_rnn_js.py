@@ -286,6 +286,11 @@ def test_arrays_are_in_the_readers_order(tmp_path: Path) -> None:
 REFUSED: dict[str, tuple[dict[str, Any], bool, str]] = {
     "cells": ({"dec_model": "hyper"}, False, "this model's cells are hyper and lstm; the readers"),
     "Gaussians": ({"num_mixture": 19}, False, "num_mixture 19; the readers in JavaScript take 20"),
+    "classes": (
+        {"num_classes": 2},
+        False,
+        "2 classes, and the readers in JavaScript know none",
+    ),
     "encoder": ({}, True, "this model has an encoder, and @magenta/sketch reads decoders only"),
 }
 

@@ -34,7 +34,7 @@ def run(polygons_folder: Path, tmp_path: Path) -> Callable[..., Result]:
             "console": Console(file=io.StringIO()),
             "pictures": 0,
         }
-        for name in ("resume", "max_seq_len", "data_dir", "console", "pictures"):
+        for name in (*options, "resume", "max_seq_len", "device", "cuda_graphs"):
             if name in arguments:
                 options[name] = arguments.pop(name)
         model = {name: arguments.pop(name) for name in list(arguments) if hasattr(MODEL, name)}

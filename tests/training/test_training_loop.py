@@ -182,7 +182,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(run: Run) -> None:
 
 def test_weights_that_are_not_finite_are_not_saved(run: Run, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="step 1: weights are not finite: "):
-        run(num_steps=6, save_every=1, learning_rate=1e38, grad_clip=1e30)
+        run(num_steps=6, save_every=1, learning_rate=1e39, grad_clip=1e30)
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 

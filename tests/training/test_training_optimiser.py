@@ -69,6 +69,34 @@ def test_a_restored_optimiser_goes_on_as_the_first_would() -> None:
     assert torch.equal(first, second)
 
 
+def test_a_rate_in_a_tensor_is_the_rate() -> None:
+    numbers, tensors = (torch.nn.Parameter(torch.ones(7)) for _ in range(2))
+    rates = (1e-3, 9e-4, 8e-4, 7e-4, 6e-4)
+    for parameter, as_tensor in ((numbers, False), (tensors, True)):
+        optimiser = Optimiser([parameter], 1.0)
+        for grad, rate in zip(gradients(torch.float32), rates, strict=True):
+            parameter.grad = grad
+            optimiser.step(torch.tensor(rate, dtype=torch.float64) if as_tensor else rate)
+    assert torch.equal(numbers, tensors)
+
+
+def test_a_skipped_step_drops_the_gradients_and_changes_nothing_else() -> None:
+    grads = gradients(torch.float32)
+    with_skips, without = (torch.nn.Parameter(torch.ones(7)) for _ in range(2))
+    skipping, other = Optimiser([with_skips], 1.0), Optimiser([without], 1.0)
+    for step, grad in enumerate(grads):
+        if step in (0, 3):
+            with_skips.grad = torch.full((7,), math.nan)
+            skipping.step(1e-3, torch.tensor(True))
+            assert with_skips.grad is None
+        for parameter, optimiser in ((with_skips, skipping), (without, other)):
+            parameter.grad = grad.clone()
+            optimiser.step(1e-3, torch.tensor(False))
+    assert torch.equal(with_skips, without)
+    assert all(map(torch.equal, skipping.moments(with_skips), other.moments(without)))
+    assert skipping.steps == 5
+
+
 def test_schedules_follow_the_specification() -> None:
     config = TrainConfig()
     assert math.isclose(learning_rate(config, 0), config.learning_rate)
