@@ -36,7 +36,7 @@ class Plan(NamedTuple):
         row_tile: rows of a program that works on whole rows.
         row_warps: warps of such a program.
         precision: of float32 products, as `tl.dot` takes it.
-        options: of the compiler, for all kernels but the matrix product by itself.
+        options: of the compiler.
     """
 
     form: Form

@@ -12,8 +12,8 @@ import torch
 
 import sketchrnn_fast
 
-# A shell that starts the tests in the background has SIGINT ignored, which every process that a test
-# starts would inherit, and those that must be stopped by it would run for ever.
+# A shell that starts the tests in the background has SIGINT ignored, which every process that a
+# test starts would inherit, and those that must be stopped by it would run for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
