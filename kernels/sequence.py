@@ -507,7 +507,8 @@ def multiply(
         W_STRIDE_K=strides[0], W_STRIDE_N=strides[1], DEPTH=a.shape[-1], COLUMNS=columns,
         ROWS=tile.rows, BLOCK_N=tile.columns, BLOCK_K=tile.depth,
         HAS_LENGTHS=walk.lengths is not None, OF_STEP=of_step, ADD=add,
-        PRECISION=walk.plan.precision, num_warps=tile.warps, num_stages=tile.stages, **walk.plan.options,
+        PRECISION=walk.plan.precision, num_warps=tile.warps, num_stages=tile.stages,
+        **walk.plan.options,
     )  # fmt: skip
 
 
