@@ -13,7 +13,7 @@ from drawings import TINY_MODEL, write_polygons
 from rich.console import Console
 
 from sketchrnn_fast.config import ModelConfig, TrainConfig
-from sketchrnn_fast.training import Result, loop, train
+from sketchrnn_fast.training import Result, graphs, loop, train
 
 MODEL = ModelConfig(**TINY_MODEL)
 TRAIN = TrainConfig(data_set=("polygons.npz",), batch_size=8, num_steps=6, save_every=3)
@@ -52,3 +52,9 @@ def run(polygons_folder: Path, tmp_path: Path) -> Callable[..., Result]:
 def without_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs draw no curves, which take longer than all else in a tiny one."""
     monkeypatch.setattr(loop, "loss_curves", lambda *_: None)
+
+
+@pytest.fixture
+def one_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches are not cut, so that sums have the order that they have in an ordinary step."""
+    monkeypatch.setattr(graphs, "bucket_sizes", lambda lengths, *_: [int(lengths[-1])])

@@ -1,4 +1,4 @@
-"""Steps as CUDA graphs hold them: the ordinary ones, in buffers, never waiting for the device."""
+"""Runs whose steps are static, and which runs take steps from CUDA graphs."""
 
 from __future__ import annotations
 
@@ -10,250 +10,32 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from drawings import polygons, write_polygons
-from tolerances import assert_close
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from drawings import write_polygons
 from training.runs import Run, assert_same_run, last_step, records
+from training.static_steps import (
+    DATASET,
+    TRAIN,
+    each_cell,
+    make_step,
+    poison,
+)
 
-from sketchrnn_fast.config import ModelConfig, TrainConfig
-from sketchrnn_fast.data import SketchDataset, load
+from sketchrnn_fast.data import load
 from sketchrnn_fast.data.conversion import convert
-from sketchrnn_fast.nn import SketchRNN
 from sketchrnn_fast.ops import backends
 from sketchrnn_fast.training import (
     DivergedError,
     Interrupted,
-    Optimiser,
     TrainingError,
     checkpoints,
     graphs,
     loop,
-    optimiser,
 )
-from sketchrnn_fast.training.averaging import Average
 from sketchrnn_fast.training.distributed import Ranks
 from sketchrnn_fast.training.graphs import CapturedStep, StaticStep, choose_step
-from sketchrnn_fast.training.step import Step, StepResult
-
-CELLS = ("lstm", "layer_norm", "hyper")
-each_cell = pytest.mark.parametrize("cell", CELLS)
-each_objective = pytest.mark.parametrize("objective", ["magenta", "masked"])
-
-MODEL = ModelConfig(
-    enc_rnn_size=8,
-    dec_rnn_size=16,
-    z_size=4,
-    num_mixture=2,
-    hyper_num_units=5,
-    hyper_embedding_size=3,
-)
-TRAIN = TrainConfig(batch_size=8)
-DATASET = replace(SketchDataset.from_sketches(polygons(40)), classes=np.arange(40) % 3)
-
-
-def make_step(
-    kind: type[Step], cell: str, device: str = "cpu", model: ModelConfig = MODEL, **train: Any
-) -> Step:
-    """A step of a new model, with the same weights each time, and with an average of them."""
-    config = replace(model, enc_model=cell, dec_model=cell, max_seq_len=DATASET.max_seq_len)
-    torch.manual_seed(0)
-    network = SketchRNN(config).to(device)
-    return kind(
-        network,
-        Optimiser(network.parameters(), 1.0),
-        DATASET,
-        replace(TRAIN, **train),
-        average=Average(network, 0.9),
-    )
-
-
-def figures(result: StepResult) -> list[float]:
-    tensors = (*result.losses, result.gradient_norm, result.clip_fraction)
-    return [float(one.detach()) for one in tensors if one is not None]
-
-
-def assert_same_steps(first: Step, second: Step, count: int) -> None:
-    """The same losses, gradients' figures, weights, moments and averages, to the bit."""
-    for step in range(count):
-        one, other = (taken(step, measure=True) for taken in (first, second))
-        assert figures(one) == figures(other), step
-        np.testing.assert_array_equal(one.indices, other.indices)
-    assert first.retaken() is None
-    assert second.retaken() is None
-    for one, other in zip(first.optimiser.parameters, second.optimiser.parameters, strict=True):
-        assert torch.equal(one, other)
-        for pair in zip(first.optimiser.moments(one), second.optimiser.moments(other), strict=True):
-            assert torch.equal(*pair)
-    assert first.average is not None
-    assert second.average is not None
-    assert all(map(torch.equal, first.average.weights, second.average.weights))
-    assert not any(map(torch.equal, first.average.weights, first.optimiser.parameters))
-
-
-@pytest.fixture
-def one_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches are not cut, so that sums have the order that they have in an ordinary step."""
-    monkeypatch.setattr(graphs, "bucket_sizes", lambda lengths, *_: [int(lengths[-1])])
-
-
-# ---- The same steps ----
-
-
-@each_cell
-def test_twenty_static_steps_equal_ordinary_ones_to_the_bit(cell: str, one_size: None) -> None:
-    assert_same_steps(make_step(StaticStep, cell), make_step(Step, cell), 20)
-
-
-def test_the_encoderless_model_takes_static_steps_too(one_size: None) -> None:
-    model = replace(MODEL, conditional=False)
-    assert_same_steps(
-        make_step(StaticStep, "lstm", model=model), make_step(Step, "lstm", model=model), 3
-    )
-
-
-@pytest.mark.parametrize("conditional", [True, False])
-def test_a_model_with_classes_takes_static_steps_too(conditional: bool, one_size: None) -> None:
-    model = replace(MODEL, num_classes=3, label_embedding_size=2, conditional=conditional)
-    static, ordinary = (make_step(kind, "lstm", model=model) for kind in (StaticStep, Step))
-    before = static.model.label_embedding.weight.detach().clone()
-    assert_same_steps(static, ordinary, 3)
-    assert not torch.equal(static.model.label_embedding.weight, before)
-
-
-@each_cell
-@each_objective
-def test_a_batch_cut_to_one_of_few_lengths_has_the_ordinary_loss(cell: str, objective: str) -> None:
-    static, ordinary = (
-        make_step(kind, cell, objective=objective, batch_size=2) for kind in (StaticStep, Step)
-    )
-    assert isinstance(static, StaticStep)
-    assert len(static.sizes) > 1
-    used = []
-    static.run = lambda size: (used.append(size), static.compute(size))  # type: ignore[assignment]
-    for step in range(6):
-        ordinary.model.load_state_dict(static.model.state_dict())
-        found, expected = (figures(taken(step, measure=True)) for taken in (static, ordinary))
-        assert_close(found, expected, torch.float32, "gradient")
-    assert len(set(used)) > 1
-
-
-def test_a_step_depends_on_its_number_alone_and_not_on_those_before(one_size: None) -> None:
-    step, other = (make_step(StaticStep, "lstm") for _ in range(2))
-    step(3)
-    for module in (step, other):
-        for parameter in module.optimiser.parameters:
-            torch.nn.init.constant_(parameter, 0.1)
-    assert figures(step(7))[:8] == figures(other(7))[:8]
-
-
-# ---- No waiting ----
-
-
-class _OnOneDevice(TorchDispatchMode):
-    """Fails where an operation takes or gives a tensor that is not on this device."""
-
-    def __init__(self, device: str) -> None:
-        super().__init__()
-        self.device, self.count = device, 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        result = func(*args, **(kwargs or {}))
-        tensors = [one for one in tree_leaves((args, kwargs, result)) if torch.is_tensor(one)]
-        assert all(one.device.type == self.device for one in tensors), func
-        self.count += 1
-        return result
-
-
-@each_cell
-@each_objective
-def test_a_static_step_needs_no_tensors_value_and_no_other_device(
-    cell: str, objective: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Tensors on `meta` have shapes and no values: what would wait for one fails, be it .item(), or
-    # a shape that depends on values. Adam's fused kernel has no such form; see the next test.
-    updates: list[Any] = []
-    monkeypatch.setattr(optimiser, "adam", lambda *lists, **options: updates.append(options))
-    model = replace(MODEL, use_input_dropout=True, use_output_dropout=True, num_classes=3)
-    step = make_step(StaticStep, cell, "meta", model, objective=objective)
-    assert isinstance(step, StaticStep)
-    with _OnOneDevice("meta") as mode:
-        step.compute(step.sizes[0])
-    assert mode.count > 500
-    (options,) = updates
-    assert options["lr"].is_meta
-    assert options["found_inf"].is_meta
-
-
-def test_the_masked_loss_of_an_ordinary_step_does_need_values() -> None:
-    step = make_step(Step, "lstm", "meta", objective="masked")
-    with pytest.raises(NotImplementedError, match="nonzero"):
-        step.gradient(step.batch(0), 0)
-
-
-def test_an_update_needs_no_tensors_value() -> None:
-    with FakeTensorMode():
-        parameter = torch.nn.Parameter(torch.ones(3))
-        adam = Optimiser([parameter], 1.0)
-        parameter.grad = torch.ones(3)
-        adam.step(torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.bool))
-
-
-# ---- What is not finite ----
-
-
-def poison(
-    monkeypatch: pytest.MonkeyPatch, is_poisoned: Callable[[int], bool], retaken: bool = True
-) -> None:
-    """Make one gradient of some steps NaN; without `retaken` only in static steps."""
-    check = Step.finiteness
-
-    def finiteness(self: Any, losses: Any) -> torch.Tensor:
-        if is_poisoned(self.taken):
-            self.optimiser.parameters[0].grad.view(-1)[3] = float("nan")
-        return check(self, losses)
-
-    def noted(take: Callable[..., StepResult], is_noted: bool) -> Callable[..., StepResult]:
-        def wrapped(self: Any, step: int, **options: Any) -> StepResult:
-            self.taken = step if is_noted else -1
-            return take(self, step, **options)
-
-        return wrapped
-
-    monkeypatch.setattr(Step, "finiteness", finiteness)
-    monkeypatch.setattr(Step, "__call__", noted(Step.__call__, retaken))
-    monkeypatch.setattr(StaticStep, "__call__", noted(StaticStep.__call__, True))
-
-
-def test_after_a_step_that_is_not_finite_nothing_changes_until_it_is_retaken(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    step = make_step(StaticStep, "lstm")
-    poison(monkeypatch, lambda at: at in (2, 4))
-    for at in range(2):
-        step(at)
-    before = [one.detach().clone() for one in step.optimiser.parameters]
-    assert step.average is not None
-    average = [one.clone() for one in step.average.weights]
-    for at in range(2, 6):
-        step(at)
-    assert all(map(torch.equal, step.optimiser.parameters, before))
-    assert all(map(torch.equal, step.average.weights, average))
-    assert step.optimiser.steps == 2
-    retaken = step.retaken()
-    assert retaken is not None
-    assert (retaken.step, retaken.is_finite) == (2, False)
-    assert any(bool(one.grad.isnan().any()) for one in step.optimiser.parameters)  # type: ignore[union-attr]
-    step.optimiser.drop()
-    assert step.retaken() is None
-    step(3)
-    assert not any(map(torch.equal, step.optimiser.parameters, before))
-    assert not any(map(torch.equal, step.average.weights, average))
-    assert step.optimiser.steps == 3
+from sketchrnn_fast.training.step import Step
 
 
 @pytest.fixture
@@ -497,48 +279,6 @@ def test_a_length_is_captured_once_after_its_warm_up_and_replayed_from_then_on(
         *(("run", 5), ("run", 5), ("run", 9), ("run", 5)),
         *(("capture", 5), ("replay", 5), ("replay", 5), ("run", 9)),
     ]
-
-
-# ---- On a GPU ----
-
-on_a_gpu = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"),
-]
-
-
-@pytest.mark.parametrize("cell", [pytest.param(cell, marks=on_a_gpu) for cell in CELLS])
-@each_objective
-@pytest.mark.parametrize("batch_size", [2, 8])
-def test_on_a_gpu_captured_steps_equal_those_without_capture(
-    cell: str, objective: str, batch_size: int
-) -> None:
-    options = {"objective": objective, "batch_size": batch_size}
-    captured = make_step(CapturedStep, cell, "cuda", **options)
-    assert_same_steps(captured, make_step(StaticStep, cell, "cuda", **options), 40)
-    assert captured._graphs  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("cell", [pytest.param(cell, marks=on_a_gpu) for cell in CELLS])
-def test_on_a_gpu_a_static_step_does_not_wait(cell: str) -> None:
-    step = make_step(StaticStep, cell, "cuda")
-    step(0)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        step(1)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-
-
-@pytest.mark.parametrize("cell", [pytest.param(cell, marks=on_a_gpu) for cell in CELLS])
-def test_on_a_gpu_captured_steps_have_the_losses_of_ordinary_ones(
-    cell: str, one_size: None
-) -> None:
-    captured, ordinary = (make_step(kind, cell, "cuda") for kind in (CapturedStep, Step))
-    for step in range(8):
-        ordinary.model.load_state_dict(captured.model.state_dict())
-        found, expected = (figures(taken(step, measure=True)) for taken in (captured, ordinary))
-        assert_close(found, expected, torch.float32, "gradient")
 
 
 @pytest.mark.gpu
