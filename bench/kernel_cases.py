@@ -57,7 +57,7 @@ def recurrent_launches(
         else:
             weights = _weights_type(op)(*call.weights)
             results = glue._forward(op, call, weights, save=True)
-            glue._backward(call, weights, results, _gradients(results), grad_x_wanted=True)
+            glue._backward(op, call, weights, results, _gradients(results), grad_x_wanted=True)
     unique: dict[Any, Launch] = {}
     for launch in launches:
         unique.setdefault((launch.name, *sorted(launch.keywords.items())), launch)
@@ -76,11 +76,19 @@ class CompiledCase(NamedTuple):
     compiled: Compiled
 
     @property
+    def _phase(self) -> str:
+        """Of a HyperLSTM's kernel that has one; else empty."""
+        from sketchrnn_fast.kernels.hyper_phases import PHASES
+
+        number = self.launch.keywords.get("PHASE")
+        return "" if number is None else PHASES[number - 1]
+
+    @property
     def kernel(self) -> str:
         """Its name, with what tells it from others of that name."""
         name = self.launch.name.removesuffix("_kernel").strip("_")
-        if "PHASE" in self.launch.keywords:
-            return f"{name} {self.launch.keywords['PHASE']}"
+        if self._phase:
+            return f"{name} {self._phase}"
         if "ADD" in self.launch.keywords:
             return f"{name} {'backward' if self.launch.keywords['ADD'] else 'forward'}"
         return name
@@ -93,8 +101,11 @@ class CompiledCase(NamedTuple):
         """
         if self.target == "gfx942" and self.dtype == torch.float32:
             return False
-        of_rows = self.launch.keywords.get("PHASE") in ("P2", "P5", "B1", "B4")
-        return not of_rows and ("BLOCK_K" in self.launch.keywords or self.form == "persistent")
+        from sketchrnn_fast.kernels.hyper_phases import ROW_PHASES
+
+        return self._phase not in ROW_PHASES and (
+            "BLOCK_K" in self.launch.keywords or self.form == "persistent"
+        )
 
 
 def compiled_cases(

@@ -1,6 +1,6 @@
 """Triton kernels compiled with no GPU present, and what their machine code takes of one.
 
-A launcher (`kernels.sequence.forward`, …) is called with tensors that have no memory while its
+A launcher (`kernels.lstm.forward`, …) is called with tensors that have no memory while its
 kernels are replaced by something that takes notes; so what is compiled is what would be launched.
 """
 

@@ -52,10 +52,16 @@ from torch import Tensor
 
 from sketchrnn_fast.kernels.barrier import grid_barrier
 from sketchrnn_fast.kernels.gates import NORM_VECTORS
-from sketchrnn_fast.kernels.hyper_phases import backward_item, forward_item, items_of_tile
+from sketchrnn_fast.kernels.hyper_phases import (
+    PHASES,
+    ROW_PHASES,
+    backward_item,
+    forward_item,
+    items_of_tile,
+)
+from sketchrnn_fast.kernels.lstm import Walk, new_counter, processors
 from sketchrnn_fast.kernels.measured import Tile
-from sketchrnn_fast.kernels.phases import time_of
-from sketchrnn_fast.kernels.sequence import Walk, most_steps, new_counter, processors
+from sketchrnn_fast.kernels.phases import most_steps, time_of
 from sketchrnn_fast.kernels.tuning import Plan, padded, row_tile
 
 # These must not compile anew where they are 1 or round.
@@ -92,9 +98,9 @@ def forward_phase_kernel(
     products_ptr, codes_ptr, recurrent_ptr, gates_ptr, hidden_ptr, hyper_hidden_ptr, h_ptr, c_ptr,
     hyper_c_ptr, cell_ptr, hyper_cell_ptr, rows, scale, forget_bias,
     PHASE: tl.constexpr, UNITS: tl.constexpr, PADDED: tl.constexpr, HYPER: tl.constexpr,
-    HYPER_PADDED: tl.constexpr, EMBEDDING: tl.constexpr, EMBEDDING_PADDED: tl.constexpr, ROWS:
-    tl.constexpr, ROW_TILE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, DROPOUT:
-    tl.constexpr, HAS_LENGTHS: tl.constexpr, HAS_STATIC: tl.constexpr, SAVE: tl.constexpr,
+    HYPER_PADDED: tl.constexpr, EMBEDDING: tl.constexpr, EMBEDDING_PADDED: tl.constexpr,
+    ROWS: tl.constexpr, ROW_TILE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+    DROPOUT: tl.constexpr, HAS_LENGTHS: tl.constexpr, HAS_STATIC: tl.constexpr, SAVE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
     """A phase of a step by itself, an item a program."""
@@ -116,10 +122,10 @@ def hyper_forward_kernel(
     hidden_ptr, hyper_hidden_ptr, h_ptr, c_ptr, hyper_c_ptr, cell_ptr, hyper_cell_ptr, time_steps,
     rows, scale, forget_bias,
     UNITS: tl.constexpr, PADDED: tl.constexpr, HYPER: tl.constexpr, HYPER_PADDED: tl.constexpr,
-    EMBEDDING: tl.constexpr, EMBEDDING_PADDED: tl.constexpr, ROWS: tl.constexpr, ROW_TILE:
-    tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, DROPOUT: tl.constexpr, HAS_LENGTHS:
-    tl.constexpr, HAS_STATIC: tl.constexpr, REVERSE: tl.constexpr, SAVE: tl.constexpr, PRECISION:
-    tl.constexpr, COOPERATIVE: tl.constexpr,
+    EMBEDDING: tl.constexpr, EMBEDDING_PADDED: tl.constexpr, ROWS: tl.constexpr,
+    ROW_TILE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, DROPOUT: tl.constexpr,
+    HAS_LENGTHS: tl.constexpr, HAS_STATIC: tl.constexpr, REVERSE: tl.constexpr, SAVE: tl.constexpr,
+    PRECISION: tl.constexpr, COOPERATIVE: tl.constexpr,
 ):  # fmt: skip
     """All phases of all steps."""
     program = tl.program_id(0) + first_program
@@ -127,81 +133,22 @@ def hyper_forward_kernel(
     steps = most_steps(first_row, rows, lengths_ptr, order_ptr, time_steps, HAS_LENGTHS)
     for number in range(steps):
         t = time_of(number, steps, REVERSE)
-        start, stop, stride = share_of(
-            program, programs, rows, "P1", UNITS, HYPER, EMBEDDING, ROWS, ROW_TILE, BLOCK_N,
-            COOPERATIVE,
-        )  # fmt: skip
-        for item in range(start, stop, stride):
-            forward_item(
-                item, t, x_products_ptr, static_ptr, hyper_gates_ptr, hyper_static_ptr, w_ptr,
-                z_ptr, z_bias_ptr, projections_ptr, bias_ptr, keep_ptr, norms_ptr, hyper_norms_ptr,
-                lengths_ptr, order_ptr, products_ptr, codes_ptr, recurrent_ptr, gates_ptr,
-                hidden_ptr, hyper_hidden_ptr, h_ptr, c_ptr, hyper_c_ptr, cell_ptr, hyper_cell_ptr,
-                rows, scale, forget_bias, "P1", UNITS, PADDED, HYPER, HYPER_PADDED, EMBEDDING,
-                EMBEDDING_PADDED, ROWS, ROW_TILE, BLOCK_N, BLOCK_K, DROPOUT, HAS_LENGTHS,
-                HAS_STATIC, SAVE, PRECISION,
+        for phase in tl.static_range(1, 6):
+            start, stop, stride = share_of(
+                program, programs, rows, phase, UNITS, HYPER, EMBEDDING, ROWS, ROW_TILE, BLOCK_N,
+                COOPERATIVE,
             )  # fmt: skip
-        wait(counter_ptr, (5 * number + 1) * programs, COOPERATIVE)
-        start, stop, stride = share_of(
-            program, programs, rows, "P2", UNITS, HYPER, EMBEDDING, ROWS, ROW_TILE, BLOCK_N,
-            COOPERATIVE,
-        )  # fmt: skip
-        for item in range(start, stop, stride):
-            forward_item(
-                item, t, x_products_ptr, static_ptr, hyper_gates_ptr, hyper_static_ptr, w_ptr,
-                z_ptr, z_bias_ptr, projections_ptr, bias_ptr, keep_ptr, norms_ptr, hyper_norms_ptr,
-                lengths_ptr, order_ptr, products_ptr, codes_ptr, recurrent_ptr, gates_ptr,
-                hidden_ptr, hyper_hidden_ptr, h_ptr, c_ptr, hyper_c_ptr, cell_ptr, hyper_cell_ptr,
-                rows, scale, forget_bias, "P2", UNITS, PADDED, HYPER, HYPER_PADDED, EMBEDDING,
-                EMBEDDING_PADDED, ROWS, ROW_TILE, BLOCK_N, BLOCK_K, DROPOUT, HAS_LENGTHS,
-                HAS_STATIC, SAVE, PRECISION,
-            )  # fmt: skip
-        wait(counter_ptr, (5 * number + 2) * programs, COOPERATIVE)
-        start, stop, stride = share_of(
-            program, programs, rows, "P3", UNITS, HYPER, EMBEDDING, ROWS, ROW_TILE, BLOCK_N,
-            COOPERATIVE,
-        )  # fmt: skip
-        for item in range(start, stop, stride):
-            forward_item(
-                item, t, x_products_ptr, static_ptr, hyper_gates_ptr, hyper_static_ptr, w_ptr,
-                z_ptr, z_bias_ptr, projections_ptr, bias_ptr, keep_ptr, norms_ptr, hyper_norms_ptr,
-                lengths_ptr, order_ptr, products_ptr, codes_ptr, recurrent_ptr, gates_ptr,
-                hidden_ptr, hyper_hidden_ptr, h_ptr, c_ptr, hyper_c_ptr, cell_ptr, hyper_cell_ptr,
-                rows, scale, forget_bias, "P3", UNITS, PADDED, HYPER, HYPER_PADDED, EMBEDDING,
-                EMBEDDING_PADDED, ROWS, ROW_TILE, BLOCK_N, BLOCK_K, DROPOUT, HAS_LENGTHS,
-                HAS_STATIC, SAVE, PRECISION,
-            )  # fmt: skip
-        wait(counter_ptr, (5 * number + 3) * programs, COOPERATIVE)
-        start, stop, stride = share_of(
-            program, programs, rows, "P4", UNITS, HYPER, EMBEDDING, ROWS, ROW_TILE, BLOCK_N,
-            COOPERATIVE,
-        )  # fmt: skip
-        for item in range(start, stop, stride):
-            forward_item(
-                item, t, x_products_ptr, static_ptr, hyper_gates_ptr, hyper_static_ptr, w_ptr,
-                z_ptr, z_bias_ptr, projections_ptr, bias_ptr, keep_ptr, norms_ptr, hyper_norms_ptr,
-                lengths_ptr, order_ptr, products_ptr, codes_ptr, recurrent_ptr, gates_ptr,
-                hidden_ptr, hyper_hidden_ptr, h_ptr, c_ptr, hyper_c_ptr, cell_ptr, hyper_cell_ptr,
-                rows, scale, forget_bias, "P4", UNITS, PADDED, HYPER, HYPER_PADDED, EMBEDDING,
-                EMBEDDING_PADDED, ROWS, ROW_TILE, BLOCK_N, BLOCK_K, DROPOUT, HAS_LENGTHS,
-                HAS_STATIC, SAVE, PRECISION,
-            )  # fmt: skip
-        wait(counter_ptr, (5 * number + 4) * programs, COOPERATIVE)
-        start, stop, stride = share_of(
-            program, programs, rows, "P5", UNITS, HYPER, EMBEDDING, ROWS, ROW_TILE, BLOCK_N,
-            COOPERATIVE,
-        )  # fmt: skip
-        for item in range(start, stop, stride):
-            forward_item(
-                item, t, x_products_ptr, static_ptr, hyper_gates_ptr, hyper_static_ptr, w_ptr,
-                z_ptr, z_bias_ptr, projections_ptr, bias_ptr, keep_ptr, norms_ptr, hyper_norms_ptr,
-                lengths_ptr, order_ptr, products_ptr, codes_ptr, recurrent_ptr, gates_ptr,
-                hidden_ptr, hyper_hidden_ptr, h_ptr, c_ptr, hyper_c_ptr, cell_ptr, hyper_cell_ptr,
-                rows, scale, forget_bias, "P5", UNITS, PADDED, HYPER, HYPER_PADDED, EMBEDDING,
-                EMBEDDING_PADDED, ROWS, ROW_TILE, BLOCK_N, BLOCK_K, DROPOUT, HAS_LENGTHS,
-                HAS_STATIC, SAVE, PRECISION,
-            )  # fmt: skip
-        wait(counter_ptr, (5 * number + 5) * programs, COOPERATIVE)
+            for item in range(start, stop, stride):
+                forward_item(
+                    item, t, x_products_ptr, static_ptr, hyper_gates_ptr, hyper_static_ptr, w_ptr,
+                    z_ptr, z_bias_ptr, projections_ptr, bias_ptr, keep_ptr, norms_ptr,
+                    hyper_norms_ptr, lengths_ptr, order_ptr, products_ptr, codes_ptr, recurrent_ptr,
+                    gates_ptr, hidden_ptr, hyper_hidden_ptr, h_ptr, c_ptr, hyper_c_ptr, cell_ptr,
+                    hyper_cell_ptr, rows, scale, forget_bias, phase, UNITS, PADDED, HYPER,
+                    HYPER_PADDED, EMBEDDING, EMBEDDING_PADDED, ROWS, ROW_TILE, BLOCK_N, BLOCK_K,
+                    DROPOUT, HAS_LENGTHS, HAS_STATIC, SAVE, PRECISION,
+                )  # fmt: skip
+            wait(counter_ptr, (5 * number + phase) * programs, COOPERATIVE)
 
 
 @triton.jit(do_not_specialize=_CHANGING)
@@ -212,10 +159,10 @@ def backward_phase_kernel(
     initial_c_ptr, initial_hyper_c_ptr, grad_gates_ptr, grad_codes_ptr, grad_products_ptr,
     grad_h_ptr, grad_c_ptr, grad_hyper_c_ptr, time_steps, rows, scale, forget_bias,
     PHASE: tl.constexpr, UNITS: tl.constexpr, PADDED: tl.constexpr, HYPER: tl.constexpr,
-    HYPER_PADDED: tl.constexpr, EMBEDDING: tl.constexpr, EMBEDDING_PADDED: tl.constexpr, ROWS:
-    tl.constexpr, ROW_TILE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, DROPOUT:
-    tl.constexpr, HAS_LENGTHS: tl.constexpr, HAS_STATIC: tl.constexpr, HAS_GRAD_HIDDEN:
-    tl.constexpr, REVERSE: tl.constexpr, PRECISION: tl.constexpr,
+    HYPER_PADDED: tl.constexpr, EMBEDDING: tl.constexpr, EMBEDDING_PADDED: tl.constexpr,
+    ROWS: tl.constexpr, ROW_TILE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+    DROPOUT: tl.constexpr, HAS_LENGTHS: tl.constexpr, HAS_STATIC: tl.constexpr,
+    HAS_GRAD_HIDDEN: tl.constexpr, REVERSE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """A phase of a step by itself, an item a program."""
     norm_gradients_ptr += tl.program_id(0) * (10 * UNITS)
@@ -241,10 +188,10 @@ def hyper_backward_kernel(
     grad_products_ptr, grad_h_ptr, grad_c_ptr, grad_hyper_c_ptr, time_steps, rows, scale,
     forget_bias,
     UNITS: tl.constexpr, PADDED: tl.constexpr, HYPER: tl.constexpr, HYPER_PADDED: tl.constexpr,
-    EMBEDDING: tl.constexpr, EMBEDDING_PADDED: tl.constexpr, ROWS: tl.constexpr, ROW_TILE:
-    tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, DROPOUT: tl.constexpr, HAS_LENGTHS:
-    tl.constexpr, HAS_STATIC: tl.constexpr, HAS_GRAD_HIDDEN: tl.constexpr, REVERSE: tl.constexpr,
-    PRECISION: tl.constexpr, COOPERATIVE: tl.constexpr,
+    EMBEDDING: tl.constexpr, EMBEDDING_PADDED: tl.constexpr, ROWS: tl.constexpr,
+    ROW_TILE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, DROPOUT: tl.constexpr,
+    HAS_LENGTHS: tl.constexpr, HAS_STATIC: tl.constexpr, HAS_GRAD_HIDDEN: tl.constexpr,
+    REVERSE: tl.constexpr, PRECISION: tl.constexpr, COOPERATIVE: tl.constexpr,
 ):  # fmt: skip
     """All phases of all steps."""
     program = tl.program_id(0) + first_program
@@ -254,86 +201,23 @@ def hyper_backward_kernel(
     steps = most_steps(first_row, rows, lengths_ptr, order_ptr, time_steps, HAS_LENGTHS)
     for number in range(steps):
         t = time_of(steps - 1 - number, steps, REVERSE)
-        start, stop, stride = share_of(
-            program, programs, rows, "B1", UNITS, HYPER, EMBEDDING, ROWS, ROW_TILE, BLOCK_N,
-            COOPERATIVE,
-        )  # fmt: skip
-        for item in range(start, stop, stride):
-            backward_item(
-                item, t, gates_ptr, cell_ptr, hyper_gates_ptr, hyper_cell_ptr, x_products_ptr,
-                static_ptr, recurrent_ptr, codes_ptr, w_ptr, z_ptr, projections_ptr, keep_ptr,
-                norms_ptr, hyper_norms_ptr, norm_gradients_ptr, hyper_norm_gradients_ptr,
-                lengths_ptr, order_ptr, grad_hidden_ptr, initial_c_ptr, initial_hyper_c_ptr,
-                grad_gates_ptr, grad_codes_ptr, grad_products_ptr, grad_h_ptr, grad_c_ptr,
-                grad_hyper_c_ptr, time_steps, rows, scale, forget_bias, "B1", UNITS, PADDED, HYPER,
-                HYPER_PADDED, EMBEDDING, EMBEDDING_PADDED, ROWS, ROW_TILE, BLOCK_N, BLOCK_K,
-                DROPOUT, HAS_LENGTHS, HAS_STATIC, HAS_GRAD_HIDDEN, REVERSE, PRECISION,
+        for phase in tl.static_range(6, 11):
+            start, stop, stride = share_of(
+                program, programs, rows, phase, UNITS, HYPER, EMBEDDING, ROWS, ROW_TILE, BLOCK_N,
+                COOPERATIVE,
             )  # fmt: skip
-        wait(counter_ptr, (5 * number + 1) * programs, COOPERATIVE)
-        start, stop, stride = share_of(
-            program, programs, rows, "B2", UNITS, HYPER, EMBEDDING, ROWS, ROW_TILE, BLOCK_N,
-            COOPERATIVE,
-        )  # fmt: skip
-        for item in range(start, stop, stride):
-            backward_item(
-                item, t, gates_ptr, cell_ptr, hyper_gates_ptr, hyper_cell_ptr, x_products_ptr,
-                static_ptr, recurrent_ptr, codes_ptr, w_ptr, z_ptr, projections_ptr, keep_ptr,
-                norms_ptr, hyper_norms_ptr, norm_gradients_ptr, hyper_norm_gradients_ptr,
-                lengths_ptr, order_ptr, grad_hidden_ptr, initial_c_ptr, initial_hyper_c_ptr,
-                grad_gates_ptr, grad_codes_ptr, grad_products_ptr, grad_h_ptr, grad_c_ptr,
-                grad_hyper_c_ptr, time_steps, rows, scale, forget_bias, "B2", UNITS, PADDED, HYPER,
-                HYPER_PADDED, EMBEDDING, EMBEDDING_PADDED, ROWS, ROW_TILE, BLOCK_N, BLOCK_K,
-                DROPOUT, HAS_LENGTHS, HAS_STATIC, HAS_GRAD_HIDDEN, REVERSE, PRECISION,
-            )  # fmt: skip
-        wait(counter_ptr, (5 * number + 2) * programs, COOPERATIVE)
-        start, stop, stride = share_of(
-            program, programs, rows, "B3", UNITS, HYPER, EMBEDDING, ROWS, ROW_TILE, BLOCK_N,
-            COOPERATIVE,
-        )  # fmt: skip
-        for item in range(start, stop, stride):
-            backward_item(
-                item, t, gates_ptr, cell_ptr, hyper_gates_ptr, hyper_cell_ptr, x_products_ptr,
-                static_ptr, recurrent_ptr, codes_ptr, w_ptr, z_ptr, projections_ptr, keep_ptr,
-                norms_ptr, hyper_norms_ptr, norm_gradients_ptr, hyper_norm_gradients_ptr,
-                lengths_ptr, order_ptr, grad_hidden_ptr, initial_c_ptr, initial_hyper_c_ptr,
-                grad_gates_ptr, grad_codes_ptr, grad_products_ptr, grad_h_ptr, grad_c_ptr,
-                grad_hyper_c_ptr, time_steps, rows, scale, forget_bias, "B3", UNITS, PADDED, HYPER,
-                HYPER_PADDED, EMBEDDING, EMBEDDING_PADDED, ROWS, ROW_TILE, BLOCK_N, BLOCK_K,
-                DROPOUT, HAS_LENGTHS, HAS_STATIC, HAS_GRAD_HIDDEN, REVERSE, PRECISION,
-            )  # fmt: skip
-        wait(counter_ptr, (5 * number + 3) * programs, COOPERATIVE)
-        start, stop, stride = share_of(
-            program, programs, rows, "B4", UNITS, HYPER, EMBEDDING, ROWS, ROW_TILE, BLOCK_N,
-            COOPERATIVE,
-        )  # fmt: skip
-        for item in range(start, stop, stride):
-            backward_item(
-                item, t, gates_ptr, cell_ptr, hyper_gates_ptr, hyper_cell_ptr, x_products_ptr,
-                static_ptr, recurrent_ptr, codes_ptr, w_ptr, z_ptr, projections_ptr, keep_ptr,
-                norms_ptr, hyper_norms_ptr, norm_gradients_ptr, hyper_norm_gradients_ptr,
-                lengths_ptr, order_ptr, grad_hidden_ptr, initial_c_ptr, initial_hyper_c_ptr,
-                grad_gates_ptr, grad_codes_ptr, grad_products_ptr, grad_h_ptr, grad_c_ptr,
-                grad_hyper_c_ptr, time_steps, rows, scale, forget_bias, "B4", UNITS, PADDED, HYPER,
-                HYPER_PADDED, EMBEDDING, EMBEDDING_PADDED, ROWS, ROW_TILE, BLOCK_N, BLOCK_K,
-                DROPOUT, HAS_LENGTHS, HAS_STATIC, HAS_GRAD_HIDDEN, REVERSE, PRECISION,
-            )  # fmt: skip
-        wait(counter_ptr, (5 * number + 4) * programs, COOPERATIVE)
-        start, stop, stride = share_of(
-            program, programs, rows, "B5", UNITS, HYPER, EMBEDDING, ROWS, ROW_TILE, BLOCK_N,
-            COOPERATIVE,
-        )  # fmt: skip
-        for item in range(start, stop, stride):
-            backward_item(
-                item, t, gates_ptr, cell_ptr, hyper_gates_ptr, hyper_cell_ptr, x_products_ptr,
-                static_ptr, recurrent_ptr, codes_ptr, w_ptr, z_ptr, projections_ptr, keep_ptr,
-                norms_ptr, hyper_norms_ptr, norm_gradients_ptr, hyper_norm_gradients_ptr,
-                lengths_ptr, order_ptr, grad_hidden_ptr, initial_c_ptr, initial_hyper_c_ptr,
-                grad_gates_ptr, grad_codes_ptr, grad_products_ptr, grad_h_ptr, grad_c_ptr,
-                grad_hyper_c_ptr, time_steps, rows, scale, forget_bias, "B5", UNITS, PADDED, HYPER,
-                HYPER_PADDED, EMBEDDING, EMBEDDING_PADDED, ROWS, ROW_TILE, BLOCK_N, BLOCK_K,
-                DROPOUT, HAS_LENGTHS, HAS_STATIC, HAS_GRAD_HIDDEN, REVERSE, PRECISION,
-            )  # fmt: skip
-        wait(counter_ptr, (5 * number + 5) * programs, COOPERATIVE)
+            for item in range(start, stop, stride):
+                backward_item(
+                    item, t, gates_ptr, cell_ptr, hyper_gates_ptr, hyper_cell_ptr, x_products_ptr,
+                    static_ptr, recurrent_ptr, codes_ptr, w_ptr, z_ptr, projections_ptr, keep_ptr,
+                    norms_ptr, hyper_norms_ptr, norm_gradients_ptr, hyper_norm_gradients_ptr,
+                    lengths_ptr, order_ptr, grad_hidden_ptr, initial_c_ptr, initial_hyper_c_ptr,
+                    grad_gates_ptr, grad_codes_ptr, grad_products_ptr, grad_h_ptr, grad_c_ptr,
+                    grad_hyper_c_ptr, time_steps, rows, scale, forget_bias, phase, UNITS, PADDED,
+                    HYPER, HYPER_PADDED, EMBEDDING, EMBEDDING_PADDED, ROWS, ROW_TILE, BLOCK_N,
+                    BLOCK_K, DROPOUT, HAS_LENGTHS, HAS_STATIC, HAS_GRAD_HIDDEN, REVERSE, PRECISION,
+                )  # fmt: skip
+            wait(counter_ptr, (5 * number + phase - 5) * programs, COOPERATIVE)
 
 
 # Launches ---------------------------------------------------------------------------------------
@@ -411,10 +295,10 @@ def forward(
     with torch.cuda.device_of(x_products):
         if walk.plan.form == "step":
             for t in range(T - 1, -1, -1) if walk.reverse else range(T):
-                for phase in FORWARD_PHASES:
+                for phase in PHASES[:5]:
                     of_phase = flags | {"ROW_TILE": _row_tile(phase, flags)}
                     forward_phase_kernel[(items(phase, B, of_phase),)](
-                        t, *arguments, B, *numbers, PHASE=phase, **of_phase,
+                        t, *arguments, B, *numbers, PHASE=PHASES.index(phase) + 1, **of_phase,
                         **_options(walk.plan, walk.plan.forward, phase),
                     )  # fmt: skip
             return
@@ -485,10 +369,10 @@ def backward(
     with torch.cuda.device_of(x_products):
         if plan.form == "step":
             for t in range(T) if walk.reverse else range(T - 1, -1, -1):
-                for phase in BACKWARD_PHASES:
+                for phase in PHASES[5:]:
                     of_phase = flags | {"ROW_TILE": _row_tile(phase, flags)}
                     backward_phase_kernel[(items(phase, B, of_phase),)](
-                        t, *arguments, *numbers, PHASE=phase, **of_phase,
+                        t, *arguments, *numbers, PHASE=PHASES.index(phase) + 1, **of_phase,
                         **_options(plan, plan.backward, phase),
                     )  # fmt: skip
         else:
@@ -500,14 +384,9 @@ def backward(
     return norm_gradients.sum(0), hyper_norm_gradients.sum(0)
 
 
-FORWARD_PHASES = ("P1", "P2", "P3", "P4", "P5")
-BACKWARD_PHASES = ("B1", "B2", "B3", "B4", "B5")
-_ROW_PHASES = ("P2", "P5", "B1", "B4")
-
-
 def items(phase: str, rows: int, flags: dict[str, Any]) -> int:
     """How many items a phase has."""
-    if phase in _ROW_PHASES:
+    if phase in ROW_PHASES:
         return int(triton.cdiv(rows, flags["ROW_TILE"]))
     columns = {
         "P1": 4 * flags["UNITS"] + 4 * flags["HYPER"],
@@ -529,7 +408,7 @@ def _row_tile(phase: str, flags: dict[str, Any]) -> int:
 def _flags(walk: Walk, weights: HyperWeights, tile: Tile) -> dict[str, Any]:
     return weights.sizes | {
         "ROWS": tile.rows,
-        "ROW_TILE": walk.plan.row_tile,
+        "ROW_TILE": min(walk.plan.row_tile, row_tile(weights.sizes["HYPER"])),
         "BLOCK_N": tile.columns,
         "BLOCK_K": tile.depth,
         "DROPOUT": walk.keep is not None,
@@ -539,7 +418,7 @@ def _flags(walk: Walk, weights: HyperWeights, tile: Tile) -> dict[str, Any]:
 
 
 def _options(plan: Plan, tile: Tile, phase: str = "") -> dict[str, int]:
-    warps = plan.row_warps if phase in _ROW_PHASES else tile.warps
+    warps = plan.row_warps if phase in ROW_PHASES else tile.warps
     return {"num_warps": warps, "num_stages": tile.stages, **plan.options}
 
 

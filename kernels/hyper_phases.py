@@ -207,6 +207,11 @@ def scale_backward_phase(
 
 # All phases, by number --------------------------------------------------------------------------
 
+PHASES = ("P1", "P2", "P3", "P4", "P5", "B1", "B2", "B3", "B4", "B5")  # numbered from 1
+ROW_PHASES = ("P2", "P5", "B1", "B4")
+P1, P2, P3, P4 = (tl.constexpr(number) for number in (1, 2, 3, 4))
+B1, B2, B3, B4, B5 = (tl.constexpr(number) for number in (6, 7, 8, 9, 10))
+
 
 @triton.jit
 def items_of_tile(
@@ -214,17 +219,17 @@ def items_of_tile(
     ROWS: tl.constexpr, ROW_TILE: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """How many items a phase has for ROWS rows: tiles of columns, or groups of ROW_TILE rows."""
-    if PHASE == "P1":
+    if PHASE == P1:
         return (4 * UNITS + 4 * HYPER + BLOCK_N - 1) // BLOCK_N
-    elif PHASE == "P3":
+    elif PHASE == P3:
         return (12 * EMBEDDING + BLOCK_N - 1) // BLOCK_N
-    elif PHASE == "P4":
+    elif PHASE == P4:
         return (UNITS + BLOCK_N - 1) // BLOCK_N
-    elif PHASE == "B2":
+    elif PHASE == B2:
         return 12 + (UNITS + BLOCK_N - 1) // BLOCK_N
-    elif PHASE == "B3":
+    elif PHASE == B3:
         return (HYPER + BLOCK_N - 1) // BLOCK_N
-    elif PHASE == "B5":
+    elif PHASE == B5:
         return (UNITS + HYPER + BLOCK_N - 1) // BLOCK_N
     else:
         return ROWS // ROW_TILE
@@ -247,26 +252,26 @@ def forward_item(
     items = items_of_tile(PHASE, UNITS, HYPER, EMBEDDING, ROWS, ROW_TILE, BLOCK_N)
     first_row = (item // items) * ROWS
     column = (item % items) * BLOCK_N
-    if PHASE == "P1":
+    if PHASE == P1:
         recurrent_product_phase(
             first_row, column, t, h_ptr, w_ptr, products_ptr, lengths_ptr, order_ptr, rows, UNITS,
             HYPER, ROWS, BLOCK_N, BLOCK_K, HAS_LENGTHS, PRECISION,
         )  # fmt: skip
-    elif PHASE == "P2":
+    elif PHASE == P2:
         forward_row_phase(
             item * ROW_TILE, t, hyper_gates_ptr, hyper_static_ptr, products_ptr + 4 * UNITS, WIDTH,
             keep_ptr, hyper_norms_ptr, lengths_ptr, order_ptr, hyper_hidden_ptr, h_ptr + UNITS,
             UNITS + HYPER, hyper_c_ptr, hyper_cell_ptr, rows, scale, forget_bias, HYPER,
             HYPER_PADDED, ROW_TILE, True, False, HAS_LENGTHS, HAS_STATIC, True, SAVE,
         )  # fmt: skip
-    elif PHASE == "P3":
+    elif PHASE == P3:
         product_phase(
             first_row, column, t, h_ptr + UNITS, UNITS + HYPER, z_ptr, 12 * EMBEDDING, 1,
             z_bias_ptr, codes_ptr + t.to(tl.int64) * rows * (12 * EMBEDDING), 12 * EMBEDDING,
             lengths_ptr, order_ptr, rows, HYPER, 12 * EMBEDDING, ROWS, BLOCK_N, BLOCK_K,
             HAS_LENGTHS, False, True, PRECISION,
         )  # fmt: skip
-    elif PHASE == "P4":
+    elif PHASE == P4:
         scale_phase(
             first_row, column, t, x_products_ptr, static_ptr, products_ptr, codes_ptr,
             projections_ptr, bias_ptr, recurrent_ptr, gates_ptr, lengths_ptr, order_ptr, rows,
@@ -299,28 +304,28 @@ def backward_item(
     items = items_of_tile(PHASE, UNITS, HYPER, EMBEDDING, ROWS, ROW_TILE, BLOCK_N)
     first_row = (item // items) * ROWS
     column = (item % items) * BLOCK_N
-    if PHASE == "B1":
+    if PHASE == B1:
         backward_row_phase(
             item * ROW_TILE, t, gates_ptr, keep_ptr, norms_ptr, norm_gradients_ptr, lengths_ptr,
             order_ptr, grad_hidden_ptr, cell_ptr, initial_c_ptr, grad_gates_ptr, 4 * UNITS,
             grad_h_ptr, UNITS + HYPER, grad_c_ptr, time_steps, rows, scale, forget_bias, UNITS,
             PADDED, ROW_TILE, True, DROPOUT, HAS_LENGTHS, HAS_GRAD_HIDDEN, REVERSE,
         )  # fmt: skip
-    elif PHASE == "B2":
+    elif PHASE == B2:
         scale_backward_phase(
             first_row, item % items, t, grad_gates_ptr, x_products_ptr, static_ptr, recurrent_ptr,
             codes_ptr, projections_ptr, grad_codes_ptr, grad_products_ptr, lengths_ptr, order_ptr,
             rows, UNITS, HYPER, EMBEDDING, EMBEDDING_PADDED, ROWS, BLOCK_N, BLOCK_K, HAS_LENGTHS,
             HAS_STATIC, PRECISION,
         )  # fmt: skip
-    elif PHASE == "B3":
+    elif PHASE == B3:
         product_phase(
             first_row, column, t, grad_codes_ptr + t.to(tl.int64) * rows * (12 * EMBEDDING),
             12 * EMBEDDING, z_ptr, 1, 12 * EMBEDDING, grad_h_ptr, grad_h_ptr + UNITS, UNITS + HYPER,
             lengths_ptr, order_ptr, rows, 12 * EMBEDDING, HYPER, ROWS, BLOCK_N, BLOCK_K,
             HAS_LENGTHS, True, False, PRECISION,
         )  # fmt: skip
-    elif PHASE == "B4":
+    elif PHASE == B4:
         backward_row_phase(
             item * ROW_TILE, t, hyper_gates_ptr, keep_ptr, hyper_norms_ptr,
             hyper_norm_gradients_ptr, lengths_ptr, order_ptr, grad_hidden_ptr, hyper_cell_ptr,

@@ -43,6 +43,18 @@ def time_of(number, time_steps, REVERSE: tl.constexpr):
 
 
 @triton.jit
+def most_steps(
+    first, rows, lengths_ptr, order_ptr, time_steps, HAS_LENGTHS: tl.constexpr
+):  # fmt: skip
+    """How many steps the longest row of a tile lasts."""
+    if HAS_LENGTHS:
+        row = tl.load(order_ptr + first)
+        return tl.load(lengths_ptr + row).to(tl.int32)
+    else:
+        return time_steps
+
+
+@triton.jit
 def forward_rows(
     i, j, f, o, c, t, row, active, keep_ptr, norms_ptr, gates_ptr, cell_ptr, hidden_ptr, h_ptr,
     h_stride, c_ptr, rows, scale, forget_bias, unit,

@@ -35,6 +35,15 @@ def shared() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def triton_installed() -> None:
+    """A developer may lack Triton; the project's own CI has it."""
+    if not sketchrnn_fast.ops.backends.TRITON_INSTALLED:
+        if os.environ.get("CI"):
+            pytest.fail("triton is not installed")
+        pytest.skip("triton is not installed")
+
+
 @pytest.fixture(params=["reference", "native"])
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     """The test runs on each backend that a CPU has; gives its name."""

@@ -18,7 +18,7 @@ from cells import run_op as run
 from tolerances import assert_close
 
 import sketchrnn_fast
-from sketchrnn_fast.kernels import hyper_lstm, sequence, tuning
+from sketchrnn_fast.kernels import hyper_lstm, lstm, sequence, tuning
 from sketchrnn_fast.ops.backends import BackendError
 
 FORM = os.environ[tuning.FORM_VARIABLE]
@@ -262,7 +262,7 @@ def test_programs_that_run_side_by_side_compute_what_the_reference_does(
     cell: Cell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Four programs, several tiles of rows and columns each, forward and backward."""
-    monkeypatch.setattr(sequence, "persistent_programs", lambda *_: PROGRAMS)
+    monkeypatch.setattr(lstm, "persistent_programs", lambda *_: PROGRAMS)
     monkeypatch.setattr(hyper_lstm, "processors", lambda _: PROGRAMS)
     plan = tuning.plan_for(cell.name, 32, torch.float32, "interpreter")
     if cell.name != "hyper_lstm":  # two tiles of columns, and so two groups of rows

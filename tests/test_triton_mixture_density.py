@@ -6,7 +6,6 @@ TRITON_INTERPRET=1 is set; Triton reads it when it is imported, so that takes a 
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import subprocess
@@ -43,12 +42,7 @@ COMPILED = [
 ]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def installed() -> None:
-    if importlib.util.find_spec("triton") is None:
-        if os.environ.get("CI"):  # a developer may lack it; the project's own CI has it
-            pytest.fail("triton is not installed")
-        pytest.skip("triton is not installed")
+pytestmark = pytest.mark.usefixtures("triton_installed")
 
 
 @pytest.fixture

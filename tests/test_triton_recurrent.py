@@ -7,7 +7,6 @@ too.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -24,10 +23,34 @@ from machine_code import SHARED_LIMIT, Compiled
 from tolerances import assert_close
 
 import sketchrnn_fast
+from sketchrnn_fast.kernels.tuning import FORM_VARIABLE, PlanError, architecture, plan_for
 
 FORMS = ("sequence", "step", "persistent")
 UNITS = (256, 512, 1024, 2048)
+pytestmark = pytest.mark.usefixtures("triton_installed")
 OPS = ("lstm", "layer_norm_lstm", "hyper_lstm")
+GPU_SIZES = [(1, 1, 16), (17, 33, 96), (3, 100, 256), (2, 5, 512)]  # T, B, N
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def can_be(form: str, units: int, dtype: torch.dtype) -> bool:
+    """Whether this machine's GPU (an A100 where there is none) has a form for so many units."""
+    chip = architecture(torch.device("cuda")) if torch.cuda.is_available() else "sm_80"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(FORM_VARIABLE, form)
+        try:
+            return plan_for("lstm", units, dtype, chip).form == form
+        except PlanError:
+            return False
+
+
+ON_A_GPU = [
+    (form, size, dtype)
+    for form in FORMS
+    for size in GPU_SIZES
+    for dtype in DTYPES
+    if can_be(form, size[2], dtype)
+]
 BUDGET = json.loads(Path(__file__).with_name("kernel_budget.json").read_text())
 # Versions of Triton differ by a few registers; a GPU hands them out by eight.
 SLACK = 8
@@ -39,7 +62,7 @@ def interpreted(form: str, marker: str, folder: Path, timeout_s: int) -> int:
     result = subprocess.run(
         [*command, str(Path(__file__).with_name("interpreted_recurrent.py"))],
         cwd=folder,  # which -m puts into the path, where the source tree must not be
-        env={**os.environ, "TRITON_INTERPRET": "1", "SKETCHRNN_FAST_TRITON_FORM": form},
+        env={**os.environ, "TRITON_INTERPRET": "1", FORM_VARIABLE: form},
         text=True,
         capture_output=True,
         timeout=timeout_s,  # a kernel that writes outside its memory may hang the process
@@ -96,21 +119,11 @@ def test_every_size_that_users_run_compiles_within_its_budget(
             check_resources(budget_key(case), case.compiled, target, case.multiplies)
 
 
-def test_triton_is_installed_here() -> None:
-    """CI has it; without it this file's other tests would say so one by one."""
-    if importlib.util.find_spec("triton") is None:
-        if os.environ.get("CI"):
-            pytest.fail("triton is not installed")
-        pytest.skip("triton is not installed")
-
-
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 @each_cell
-@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
-@pytest.mark.parametrize("size", [(1, 1, 16), (17, 33, 96), (3, 100, 256), (2, 5, 512)], ids=str)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize(("form", "size", "dtype"), ON_A_GPU, ids=str)
 def test_on_a_gpu_it_equals_the_reference_in_float64(
     cell: Cell,
     form: str,
@@ -120,11 +133,7 @@ def test_on_a_gpu_it_equals_the_reference_in_float64(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     T, B, N = size
-    if form == "persistent" and dtype == torch.float32:
-        pytest.skip("the persistent form takes 16 bits")
-    if form == "sequence" and (128 if dtype == torch.float32 else 256) < N:
-        pytest.skip("the sequence form takes up to 256 units, 128 in float32")
-    monkeypatch.setenv("SKETCHRNN_FAST_TRITON_FORM", form)
+    monkeypatch.setenv(FORM_VARIABLE, form)
     case = make_case(cell, variant, T=T, B=B, N=N, H=24, E=3, dtype=dtype)
     case = case._replace(
         seed=case.seed.cuda(), lengths=None if case.lengths is None else case.lengths.cuda()

@@ -7,7 +7,8 @@ after it. They are in the dtype of storage, float32 sums rounded once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +21,7 @@ from sketchrnn_fast.reference.lstm import LSTMWeights
 from sketchrnn_fast.reference.sequence import before_each_step, zero_past_end
 
 if TYPE_CHECKING:
-    from sketchrnn_fast.kernels.sequence import Walk
+    from sketchrnn_fast.kernels.lstm import Walk
     from sketchrnn_fast.kernels.tuning import Plan
 
 STORAGE = (torch.float32, torch.bfloat16, torch.float16)
@@ -30,24 +31,7 @@ Weights = LSTMWeights | LayerNormLSTMWeights
 
 def register(op: str, weights_type: type[Any]) -> None:
     """Make the Triton backend of `lstm` or `layer_norm_lstm` known, where Triton is installed."""
-    if not backends.TRITON_INSTALLED:
-        return
-
-    def forward(calls: Sequence[Call], save: bool) -> list[Results]:
-        return [_forward(op, call, weights_type(*call.weights), save) for call in calls]
-
-    def backward(
-        calls: Sequence[Call],
-        results: Sequence[Results],
-        grads: Sequence[ResultGradients],
-        grad_x_wanted: bool,
-    ) -> list[list[Tensor]]:
-        return [
-            _backward(call, weights_type(*call.weights), result, grad, grad_x_wanted)
-            for call, result, grad in zip(calls, results, grads, strict=True)
-        ]
-
-    backends.register(op, "triton", Implementation(forward, backward, _saved_shape))
+    register_each(op, weights_type, partial(_forward, op), partial(_backward, op), _saved_shape)
 
 
 def _saved_shape(call: Call) -> tuple[int, ...]:
@@ -64,8 +48,6 @@ def _saved_parts(call: Call, saved: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _forward(op: str, call: Call, weights: Weights, save: bool) -> Results:
-    from sketchrnn_fast.kernels import sequence
-
     check_storage(op, call.x)
     T, B, _ = call.x.shape
     N = weights.w_hh.shape[0]
@@ -77,22 +59,24 @@ def _forward(op: str, call: Call, weights: Weights, save: bool) -> Results:
     hidden = empty_hidden(call, N)
     h, c = call.state[0].clone(), call.state[1].to(torch.float32, copy=True)
     if B > 0:
-        walk = _walk(call, weights)
-        sequence.forward(walk, gates, static, hidden, h, c, cell)
+        _kernels(op).forward(_walk(op, call, weights), gates, static, hidden, h, c, cell)
     return Results(hidden, [h, c], saved)
 
 
 def _backward(
-    call: Call, weights: Weights, results: Results, grads: ResultGradients, grad_x_wanted: bool
+    op: str,
+    call: Call,
+    weights: Weights,
+    results: Results,
+    grads: ResultGradients,
+    grad_x_wanted: bool,
 ) -> list[Tensor]:
-    from sketchrnn_fast.kernels import sequence
-
     N = weights.w_hh.shape[0]
     cell, gates = _saved_parts(call, results.saved)
     grad_gates = torch.zeros_like(gates) if call.lengths is not None else torch.empty_like(gates)
     grad_h, grad_c = (part.to(torch.float32, copy=True) for part in grads.final)
-    grad_norms = sequence.backward(
-        _walk(call, weights),
+    grad_norms = _kernels(op).backward(
+        _walk(op, call, weights),
         gates,
         cell,
         call.state[1].float(),
@@ -111,8 +95,14 @@ def _backward(
     return [grad_x, *grad_static, grad_w_xh, grad_w_hh, *others, grad_h, grad_c]
 
 
-def _walk(call: Call, weights: Weights) -> Walk:
-    op = "lstm" if isinstance(weights, LSTMWeights) else "layer_norm_lstm"
+def _kernels(op: str) -> Any:
+    """The launches of the op's kernels."""
+    from sketchrnn_fast.kernels import layer_norm_lstm, lstm
+
+    return lstm if op == "lstm" else layer_norm_lstm
+
+
+def _walk(op: str, call: Call, weights: Weights) -> Walk:
     norms = None if isinstance(weights, LSTMWeights) else weights.norms
     return walk(op, call, weights.w_hh, norms)
 
@@ -147,6 +137,34 @@ def _plan(op: str, units: int, dtype: torch.dtype, chip: str) -> Plan:
 # What the ops share -----------------------------------------------------------------------------
 
 
+def register_each(
+    op: str,
+    weights_type: type[Any],
+    forward_one: Callable[[Call, Any, bool], Results],
+    backward_one: Callable[[Call, Any, Results, ResultGradients, bool], list[Tensor]],
+    saved_shape: Callable[[Call], tuple[int, ...]],
+) -> None:
+    """Make a Triton backend known that runs the directions of a call one after another."""
+    if not backends.TRITON_INSTALLED:
+        return
+
+    def forward(calls: Sequence[Call], save: bool) -> list[Results]:
+        return [forward_one(call, weights_type(*call.weights), save) for call in calls]
+
+    def backward(
+        calls: Sequence[Call],
+        results: Sequence[Results],
+        grads: Sequence[ResultGradients],
+        grad_x_wanted: bool,
+    ) -> list[list[Tensor]]:
+        return [
+            backward_one(call, weights_type(*call.weights), result, grad, grad_x_wanted)
+            for call, result, grad in zip(calls, results, grads, strict=True)
+        ]
+
+    backends.register(op, "triton", Implementation(forward, backward, saved_shape))
+
+
 def check_storage(op: str, x: Tensor) -> None:
     if x.dtype not in STORAGE:
         raise backends.BackendError(
@@ -157,8 +175,8 @@ def check_storage(op: str, x: Tensor) -> None:
 def walk(op: str, call: Call, w: Tensor, norms: Sequence[Tensor] | None) -> Walk:
     """What both passes of a call need: the recurrent weights, dropout's bits, the order of rows."""
     from sketchrnn_fast.kernels import tuning
+    from sketchrnn_fast.kernels.lstm import Walk
     from sketchrnn_fast.kernels.philox import packed_keep_bits
-    from sketchrnn_fast.kernels.sequence import Walk
 
     T, B, _ = call.x.shape
     units = call.weights[1].shape[0]

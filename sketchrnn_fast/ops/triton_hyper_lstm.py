@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from sketchrnn_fast.ops import backends
-from sketchrnn_fast.ops.recurrent_call import Call, Implementation, ResultGradients, Results
+from sketchrnn_fast.ops.recurrent_call import Call, ResultGradients, Results
 from sketchrnn_fast.ops.triton import (
     check_storage,
     empty_hidden,
     hoisted_products,
     input_gradients,
+    register_each,
     walk,
 )
 from sketchrnn_fast.reference.hyper_lstm import HyperLSTMWeights
@@ -22,29 +21,12 @@ from sketchrnn_fast.reference.sequence import before_each_step
 
 if TYPE_CHECKING:
     from sketchrnn_fast.kernels.hyper_lstm import HyperSaved, HyperWeights
-    from sketchrnn_fast.kernels.sequence import Walk
+    from sketchrnn_fast.kernels.lstm import Walk
 
 
 def register() -> None:
     """Make the Triton backend of `hyper_lstm` known, where Triton is installed."""
-    if not backends.TRITON_INSTALLED:
-        return
-
-    def forward(calls: Sequence[Call], save: bool) -> list[Results]:
-        return [_forward(call, HyperLSTMWeights(*call.weights), save) for call in calls]
-
-    def backward(
-        calls: Sequence[Call],
-        results: Sequence[Results],
-        grads: Sequence[ResultGradients],
-        grad_x_wanted: bool,
-    ) -> list[list[Tensor]]:
-        return [
-            _backward(call, HyperLSTMWeights(*call.weights), result, grad, grad_x_wanted)
-            for call, result, grad in zip(calls, results, grads, strict=True)
-        ]
-
-    backends.register("hyper_lstm", "triton", Implementation(forward, backward, _saved_shape))
+    register_each("hyper_lstm", HyperLSTMWeights, _forward, _backward, _saved_shape)
 
 
 def _widths(weights: HyperLSTMWeights) -> tuple[tuple[int, ...], tuple[int, ...]]:
