@@ -50,13 +50,12 @@ def train(
         float, typer.Option(help="Under torchrun: seconds that a rank waits for the others.", min=1)
     ] = 600.0,
     cuda_graphs: Annotated[
-        bool | None,
+        bool,
         typer.Option(
-            "--cuda-graphs/--no-cuda-graphs",
-            help="Take the steps from CUDA graphs, batches made on the GPU; the default where all "
-            "ops run on the triton backend.",
+            "--cuda-graphs",
+            help="Take the steps from CUDA graphs, batches made on the GPU (untested on one).",
         ),
-    ] = None,
+    ] = False,
 ) -> None:
     """Train a model.
 

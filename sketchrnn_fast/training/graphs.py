@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from sketchrnn_fast.config import TrainConfig
 from sketchrnn_fast.data import Dataset, SketchDataset
 from sketchrnn_fast.nn import Losses, SketchRNN
-from sketchrnn_fast.ops import backends
 from sketchrnn_fast.philox import choose, derive_seed
 from sketchrnn_fast.training.averaging import Average
 from sketchrnn_fast.training.device_data import DeviceSketches, bucket_sizes
@@ -212,7 +211,7 @@ class CapturedStep(StaticStep):
         except RuntimeError as error:
             raise TrainingError(
                 f"a step cannot be captured in a CUDA graph ({str(error).splitlines()[0]}); "
-                "--no-cuda-graphs trains without"
+                "train without --cuda-graphs"
             ) from error
         return graph
 
@@ -222,7 +221,7 @@ def choose_step(
     optimiser: Optimiser,
     dataset: Dataset,
     config: TrainConfig,
-    cuda_graphs: bool | None,
+    cuda_graphs: bool,
     ranks: Ranks = ALONE,
     average: Average | None = None,
 ) -> Step:
@@ -230,30 +229,25 @@ def choose_step(
 
     Args:
         model, optimiser, dataset, config, ranks, average: as `Step`.
-        cuda_graphs: whether from CUDA graphs; None for the default: where they can hold the step,
-            and all ops of the model run on the triton backend.
+        cuda_graphs: whether from CUDA graphs.
 
     Raises:
         TrainingError: graphs are asked for and cannot hold the step, or the data does not fit on
             the device.
     """
-    device = model.scale_factor.device
-    obstacle = _obstacle(device, dataset, config, ranks)
-    if cuda_graphs and obstacle:
-        raise TrainingError(f"cuda_graphs is on, but {obstacle}")
-    if cuda_graphs is None:
-        cuda_graphs = not obstacle and all(
-            backends.select(op, device) == "triton" for op in _ops(model)
-        )
     if not cuda_graphs:
         return Step(model, optimiser, dataset, config, ranks, average)
+    device = model.scale_factor.device
+    obstacle = _obstacle(device, dataset, config, ranks)
+    if obstacle is not None:
+        raise TrainingError(f"cuda_graphs is on, but {obstacle}")
     assert isinstance(dataset, SketchDataset)
     try:
         return CapturedStep(model, optimiser, dataset, config, average)
     except torch.OutOfMemoryError:
         raise TrainingError(
             f"the {dataset.starts[-1]} points of the train split do not fit into the memory of "
-            f"{device}, where CUDA graphs need them; --no-cuda-graphs trains without"
+            f"{device}, where CUDA graphs need them; train without --cuda-graphs"
         ) from None
 
 
@@ -273,9 +267,3 @@ def _obstacle(
     if not isinstance(dataset, SketchDataset):
         return "the train split is a store, read from disk; CUDA graphs need one in memory, an npz"
     return None
-
-
-def _ops(model: SketchRNN) -> list[str]:
-    """The ops that a step of training calls."""
-    layers = [model.decoder, *([model.encoder] if model.config.conditional else [])]
-    return [*(layer.cell_type.op.__name__ for layer in layers), "mixture_density"]

@@ -66,7 +66,7 @@ def train(
     console: Console | None = None,
     pictures: int = 16,
     rank_timeout: float = TIMEOUT,
-    cuda_graphs: bool | None = None,
+    cuda_graphs: bool = False,
 ) -> Result:
     """Train a model until `num_steps` updates are done, or its patience is at an end.
 
@@ -86,7 +86,7 @@ def train(
         console: where to show progress; the terminal if None.
         pictures: how many sketches to draw at each evaluation; 0 draws none.
         rank_timeout: seconds that a rank waits for the others.
-        cuda_graphs: take the steps from CUDA graphs; None does where the triton backend runs all.
+        cuda_graphs: take the steps from CUDA graphs.
 
     Raises:
         UserError: something is wrong with the configuration, the data or the log root, told
@@ -128,7 +128,7 @@ def _train(
     max_seq_len: int | None,
     console: Console | None,
     pictures: int,
-    cuda_graphs: bool | None,
+    cuda_graphs: bool,
 ) -> Result:
     """`train` on one of the ranks."""
     with contextlib.ExitStack() as stack:

@@ -17,14 +17,12 @@ from training.runs import Run, assert_same_run, last_step, records
 from training.static_steps import (
     DATASET,
     TRAIN,
-    each_cell,
     make_step,
     poison,
 )
 
 from sketchrnn_fast.data import load
 from sketchrnn_fast.data.conversion import convert
-from sketchrnn_fast.ops import backends
 from sketchrnn_fast.training import (
     DivergedError,
     Interrupted,
@@ -164,7 +162,7 @@ def test_on_the_cpu_steps_are_ordinary_and_graphs_refused_before_anything_is_mad
     run: Run, tmp_path: Path
 ) -> None:
     step = make_step(Step, "lstm")
-    chosen = choose_step(step.model, step.optimiser, DATASET, TRAIN, None)
+    chosen = choose_step(step.model, step.optimiser, DATASET, TRAIN, False)
     assert type(chosen) is Step
     with pytest.raises(TrainingError, match="cuda_graphs is on, but the device is cpu"):
         run(tmp_path / "refused", cuda_graphs=True)
@@ -189,43 +187,30 @@ def test_what_graphs_cannot_hold_is_refused_if_asked_for_and_else_taken_step_by_
     step = make_step(Step, "lstm")
     step.model.scale_factor = _OnCuda()  # type: ignore[assignment]
     monkeypatch.setattr(graphs, "CapturedStep", StaticStepNotMade)
-    monkeypatch.setattr(backends, "select", lambda *_: "triton")
     of_run = {"dataset": DATASET, "config": TRAIN, "average": step.average, **changes}
 
-    def choose(wanted: bool | None) -> Step:
+    def choose(wanted: bool) -> Step:
         return choose_step(step.model, step.optimiser, cuda_graphs=wanted, **of_run)
 
     with pytest.raises(TrainingError, match=f"^cuda_graphs is on, but {re.escape(message)}"):
         choose(True)
-    for wanted in (None, False):
-        chosen = choose(wanted)
-        assert type(chosen) is Step
-        assert chosen.average is step.average
-        assert chosen.ranks is changes.get("ranks", chosen.ranks)
+    chosen = choose(False)
+    assert type(chosen) is Step
+    assert chosen.average is step.average
+    assert chosen.ranks is changes.get("ranks", chosen.ranks)
 
 
-@each_cell
-def test_on_cuda_graphs_are_the_default_where_triton_runs_every_op(
-    cell: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    step = make_step(Step, cell)
+def test_on_cuda_graphs_are_taken_where_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nowhere else: what has never run on a GPU is no default."""
+    step = make_step(Step, "lstm")
     step.model.scale_factor = _OnCuda()  # type: ignore[assignment]
     monkeypatch.setattr(graphs, "CapturedStep", StaticStepNotMade)
-    on_triton = {"lstm", "layer_norm_lstm", "hyper_lstm", "mixture_density"}
-    monkeypatch.setattr(
-        backends, "select", lambda op, _: "triton" if op in on_triton else "reference"
-    )
 
-    def choose(wanted: bool | None) -> type[Any]:
+    def choose(wanted: bool) -> type[Any]:
         return type(choose_step(step.model, step.optimiser, DATASET, TRAIN, wanted))
 
-    assert choose(None) is StaticStepNotMade
-    assert choose(False) is Step
-    on_triton.discard({"layer_norm": "layer_norm_lstm"}.get(cell, cell))
-    on_triton.discard("hyper_lstm")
-    on_triton.discard("mixture_density")
-    assert choose(None) is Step
     assert choose(True) is StaticStepNotMade
+    assert choose(False) is Step
 
 
 class _OnCuda(torch.Tensor):
