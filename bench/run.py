@@ -19,6 +19,7 @@ import importlib.util
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -42,6 +43,7 @@ TOURED = ("startup", "data", "ops", "sample", "train", "memory", "scaling", "qua
 NAMED = ("bidirectional", "sizes", "static", "gpu")
 SUITES = (*TOURED, *NAMED)
 OUT = Path(__file__).parent / "results" / "last"
+UNFINISHED = "unfinished.json"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -79,18 +81,33 @@ def main(
     about = environment()
     console = Console(width=None if sys.stdout.isatty() else 150)
     console.print(tables.machine(about), highlight=False)
-    records, failures = measured(chosen, scale, magenta, magenta_python, sketches)
+    keep = keeper(out, about)
+    records, failures = measured(chosen, scale, magenta, magenta_python, sketches, keep)
     if not records:
         refuse("; ".join(failures), status=1)
     records = [{**record, "environment": about} for record in records]
     console.print(*tables.tables(records))
     plots.remove(results.read_if_any(out), out)
     written = results.write(records, out) + plots.draw(records, out)
+    keep([])
     if json_file is not None:
         written.append(results.write_json(records, json_file))
     console.print(f"written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)
     if failures:
         refuse("; ".join(failures), status=1)
+
+
+def keeper(out: Path, about: dict[str, Any]) -> Callable[[list[Record]], None]:
+    """What writes the records of a run that has not ended; given none, it removes what it wrote."""
+    unfinished = out / UNFINISHED
+
+    def keep(records: list[Record]) -> None:
+        if records:
+            results.write_json([{**record, "environment": about} for record in records], unfinished)
+        else:
+            unfinished.unlink(missing_ok=True)
+
+    return keep
 
 
 def checked(
@@ -132,10 +149,13 @@ def measured(
     magenta: Path | None,
     magenta_python: Path | None,
     sketches: Path | None,
+    keep: Callable[[list[Record]], None],
 ) -> tuple[list[Record], list[str]]:
     """The records of all suites, and of those that cannot run here why.
 
-    Ends the program where something does not agree: then no figure of the run is worth anything.
+    `keep` is called before each suite with what there is so far, so that a run that is stopped in
+    its tenth minute has not lost nine. Ends the program where something does not agree: then no
+    figure of the run is worth anything, and `keep` is given none.
     """
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     records: list[Record] = []
@@ -148,10 +168,12 @@ def measured(
         for name in suites:
             display.update(overall, description=f"[bold]{name}")
             start = time.perf_counter()
+            keep(records)
             try:
                 records += suite(name).run(plan)
             except DisagreementError as error:
                 display.stop()
+                keep([])
                 refuse(f"{name}: {error}", status=1)
             except (SuiteError, OriginalError, UserError) as error:
                 failures.append(f"{name}: {error}")

@@ -215,8 +215,38 @@ def test_a_suite_that_cannot_run_leaves_the_others_their_results(
 
     modules = {"memory": SimpleNamespace(run=fails), "ops": SimpleNamespace(run=lambda plan: [one])}
     monkeypatch.setattr(run, "suite", modules.__getitem__)
-    records, failures = run.measured(["memory", "ops"], QUICK, None, None, None)
+    records, failures = run.measured(["memory", "ops"], QUICK, None, None, None, keep=len)
     assert (records, failures) == ([one], ["memory: there is no /proc here"])
+
+
+@pytest.mark.parametrize(
+    ("end", "ending", "is_kept"),
+    [
+        (KeyboardInterrupt(), KeyboardInterrupt, True),
+        (agreement.DisagreementError("they differ"), SystemExit, False),
+    ],
+)
+def test_a_stopped_run_keeps_the_suites_that_ended_unless_one_disagreed(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    end: BaseException,
+    ending: type[BaseException],
+    is_kept: bool,
+) -> None:
+    one = record("ops", "case", "peer", [1.0], [2.0])
+
+    def ends(plan: Plan) -> list[dict[str, Any]]:
+        raise end
+
+    modules = {"ops": SimpleNamespace(run=lambda plan: [one]), "memory": SimpleNamespace(run=ends)}
+    monkeypatch.setattr(run, "suite", modules.__getitem__)
+    keep = run.keeper(tmp_path, ENVIRONMENT)
+    with pytest.raises(ending):
+        run.measured(["ops", "memory"], QUICK, None, None, None, keep)
+    kept = tmp_path / run.UNFINISHED
+    assert kept.exists() == is_kept
+    if is_kept:
+        assert results.read(kept) == [{**one, "environment": ENVIRONMENT}]
 
 
 def test_pictures_of_an_earlier_run_are_removed(tmp_path: Path) -> None:
