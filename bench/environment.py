@@ -39,7 +39,11 @@ def environment() -> dict[str, Any]:
 
 
 def same_package() -> dict[str, str]:
-    """The variables of a new process that is to import the package that this one has."""
+    """The variables of a new process that is to import the package that this one has.
+
+    With `-c` and `-m` Python looks into the current folder first, where a checkout has the package
+    without its native module: such a process is started in an empty folder.
+    """
     paths = [str(Path(sketchrnn_fast.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 
 from environment import same_package
 from plan import Plan
@@ -20,7 +21,9 @@ CASES = (("package", "torch"), ("package and model", "torch"), ("help", "typer")
 def python(*arguments: str) -> None:
     """A new Python with this process's package."""
     command = [sys.executable, *arguments]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=same_package())
+    with tempfile.TemporaryDirectory() as empty:
+        variables = same_package()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=variables, cwd=empty)
 
 
 def run(plan: Plan) -> list[Record]:

@@ -18,8 +18,7 @@ from plan import Plan, SuiteError
 from records import Record, record
 
 SUITE = "scaling"
-STEPS, QUICK_STEPS, BATCH = 12, 20, 100
-QUICK_HPARAMS = "enc_rnn_size=8,dec_rnn_size=16,z_size=4,num_mixture=3,max_seq_len=30"
+STEPS, BATCH = 40, 100
 
 
 def records(plan: Plan) -> list[Record]:
@@ -37,7 +36,7 @@ def records(plan: Plan) -> list[Record]:
     for turn in range(2 if plan.full else 1):
         for name, (ranks, threads) in runs.items():
             plan.show(f"{SUITE}: training, {name}, turn {turn + 1}")
-            rates[name].append(seconds_of_a_step(plan, ranks, threads))
+            rates[name].append(seconds_of_a_step(ranks, threads))
     case = f"training step on hershey, B={BATCH}, two ranks of one thread"
     work = (BATCH, "sketches")
     return [
@@ -46,21 +45,19 @@ def records(plan: Plan) -> list[Record]:
     ]
 
 
-def seconds_of_a_step(plan: Plan, ranks: int, threads: int) -> float:
+def seconds_of_a_step(ranks: int, threads: int) -> float:
     """Seconds of a step in the second half of a new training run."""
-    steps = QUICK_STEPS if plan.quick else STEPS
-    hparams = f"num_steps={steps},log_every={steps // 2},batch_size={BATCH}"
-    if plan.quick:
-        hparams += f",{QUICK_HPARAMS}"
+    hparams = f"num_steps={STEPS},log_every={STEPS // 2},batch_size={BATCH}"
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, *(launch if ranks > 1 else ()), "-m", "sketchrnn_fast", "train"]
         command += ["--log_root", folder + "/run", "--hparams", hparams, "--device", "cpu"]
         variables = {**same_package(), "OMP_NUM_THREADS": str(threads)}
-        done = subprocess.run(command, capture_output=True, text=True, env=variables)
+        done = subprocess.run(command, capture_output=True, text=True, env=variables, cwd=folder)
         if done.returncode:
             last = done.stderr.strip().splitlines()[-1:] or ["nothing"]
-            raise SuiteError(f"training in {ranks} ranks ended early; its last word: {last[0]}")
+            status = f"training in {ranks} ranks ended with status {done.returncode}"
+            raise SuiteError(f"{status}; its last word: {last[0]}")
         lines = Path(folder, "run", "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     of_training = [one for one in map(json.loads, lines) if one["split"] == "train"]
     return BATCH / float(of_training[-1]["sketches_per_second"])

@@ -23,7 +23,9 @@ import report_tables
 import results
 import run
 import scaling
+import startup
 import torch
+import two_ranks
 from layers import SMALL
 from peers.known import LAYER_PEERS
 from peers.torch_eager import EAGER
@@ -247,6 +249,18 @@ def test_a_stopped_run_keeps_the_suites_that_ended_unless_one_disagreed(
     assert kept.exists() == is_kept
     if is_kept:
         assert results.read(kept) == [{**one, "environment": ENVIRONMENT}]
+
+
+def test_new_processes_import_this_package_and_not_that_of_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sketchrnn_fast").mkdir()
+    (tmp_path / "sketchrnn_fast" / "__init__.py").write_text("raise ImportError('another one')")
+    monkeypatch.chdir(tmp_path)
+    startup.python("-c", "import sketchrnn_fast")
+    monkeypatch.setattr(two_ranks, "STEPS", 2)
+    monkeypatch.setattr(two_ranks, "BATCH", 2)
+    assert two_ranks.seconds_of_a_step(ranks=1, threads=1) > 0
 
 
 def test_pictures_of_an_earlier_run_are_removed(tmp_path: Path) -> None:
