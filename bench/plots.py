@@ -165,7 +165,7 @@ def draw_ratios(first: list[Record], second: list[Record], path: Path) -> None:
     panel.set_xscale("log")
     panel.set_yticks(range(len(shown)), shown, fontsize="x-small")
     panel.invert_yaxis()
-    panel.set(xlabel="the peer's time over ours, with p20 and p80; right of 1, ours takes less")
+    panel.set(xlabel="peer's time over ours, with p20 and p80\nright of 1, ours takes less")
     panel.grid(alpha=0.3, axis="x")
     panel.legend()
     figure.savefig(path, dpi=110)

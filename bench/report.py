@@ -29,6 +29,7 @@ IMAGES = "images/benchmarks"
 QUOTED = Path(__file__).parent / "results" / "quoted"
 RUNS = ("first", "second")
 NONE_YET = "No run has been quoted yet."
+NOT_QUOTED = "Not among the quoted runs."
 MARKED = re.compile(r"<!-- ([a-z ]+) -->\n.*?<!-- /\1 -->", re.DOTALL)
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -103,10 +104,11 @@ def content(name: str, first: list[Record], second: list[Record]) -> str:
             f"* First run: {tables.machine(about[0])}.\n* Second run: {tables.machine(about[1])}."
         )
     if name.startswith("plots "):
-        return "\n\n".join(f"![{path}]({IMAGES}/{path})" for path in plotted(first, name[6:]))
+        pictures = (f"![{path}]({IMAGES}/{path})" for path in plotted(first, name[6:]))
+        return "\n\n".join(pictures) or NOT_QUOTED
     if name not in TABLES:
         refuse(f"the page has a marker {name!r}; there are machine, plots …, {', '.join(TABLES)}")
-    return TABLES[name](first, second) or "Not among the quoted runs."
+    return TABLES[name](first, second) or NOT_QUOTED
 
 
 def plotted(records: list[Record], suite: str) -> list[str]:

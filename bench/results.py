@@ -31,7 +31,10 @@ def write(records: list[Record], folder: Path) -> list[Path]:
 
 def write_json(records: list[Record], path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+    # Replaced in one step: a kill in the middle leaves what was there before.
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
     return path
 
 

@@ -153,7 +153,7 @@ def measured(
 ) -> tuple[list[Record], list[str]]:
     """The records of all suites, and of those that cannot run here why.
 
-    `keep` is called before each suite with what there is so far, so that a run that is stopped in
+    `keep` is called after each suite with what there is so far, so that a run that is stopped in
     its tenth minute has not lost nine. Ends the program where something does not agree: then no
     figure of the run is worth anything, and `keep` is given none.
     """
@@ -162,15 +162,16 @@ def measured(
     failures: list[str] = []
     console = Console(stderr=True)
     hidden = not console.is_terminal
+    keep([])
     with Progress(*columns, console=console, transient=True, disable=hidden) as display:
         overall = display.add_task("", total=len(suites))
         plan = Plan(scale, torch.device("cpu"), magenta, magenta_python, sketches, console, display)
         for name in suites:
             display.update(overall, description=f"[bold]{name}")
             start = time.perf_counter()
-            keep(records)
             try:
                 records += suite(name).run(plan)
+                keep(records)
             except DisagreementError as error:
                 display.stop()
                 keep([])
