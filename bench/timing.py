@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import torch
 
-PAUSE_S = 0.05
+LOOK_S, MOST_LOOKS = 0.02, 100  # how long, and how often at most, a case waits for rest
+AT_REST = 0.1  # the share of a core that a process at rest may use
 
 Clock = Callable[[Callable[[], object]], float]  # runs something once, gives its seconds
 
@@ -34,11 +35,12 @@ def interleaved(
 ) -> dict[str, list[float]]:
     """Seconds of each turn of each case, the cases taking turns.
 
+    A case begins when the process rests (`settle`): what the case before left undone is not timed.
+
     Args:
         warm_up: how often each case runs before the first turn.
-        rehearse: each turn of a case begins with a pause and a run that is not timed, so that cases
-            of milliseconds find neither threads of the case before still spinning nor its data in
-            the caches.
+        rehearse: each turn of a case begins with a run that is not timed, so that cases of
+            milliseconds do not find the data of the case before in the caches.
         turn: told after each turn which share of the work is done.
     """
     for _ in range(warm_up):
@@ -48,8 +50,8 @@ def interleaved(
     start, turns = time.perf_counter(), 0
     while True:
         for name, run in cases.items():
+            settle()
             if rehearse:
-                time.sleep(PAUSE_S)
                 run()
             seconds[name].append(clock(run))
         turns += 1
@@ -59,6 +61,19 @@ def interleaved(
         by_turns = turns / effort.most
         by_time = gone / effort.seconds if effort.seconds else 0.0
         turn(min(turns / effort.least, max(by_turns, by_time)))
+
+
+def settle() -> None:
+    """Wait until no thread of this process works any more, for two seconds at most.
+
+    Some frameworks return before they are done: XLA frees a pass's memory in another thread, for a
+    fifth of a second at the sizes of `ops`, and OpenMP's threads spin for a while.
+    """
+    for _ in range(MOST_LOOKS):
+        before = time.process_time()
+        time.sleep(LOOK_S)
+        if time.process_time() - before < AT_REST * LOOK_S:
+            return
 
 
 def clock_of(device: torch.device) -> Clock:

@@ -8,6 +8,8 @@ import os
 import re
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +26,7 @@ import results
 import run
 import scaling
 import startup
+import timing
 import torch
 import two_ranks
 from layers import SMALL
@@ -359,6 +362,33 @@ def test_cases_take_turns() -> None:
 def test_turns_end_at_the_most() -> None:
     cases = {"a": lambda: None}
     assert len(interleaved(cases, Effort(1, 5, 60.0), clock=wall_seconds)["a"]) == 5
+
+
+def test_a_case_begins_when_no_thread_works_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "LOOK_S", 0.1)  # a busy machine lets a thread wait for long
+    over = threading.Event()
+
+    def works_on() -> None:
+        end = time.thread_time() + 0.2
+        while time.thread_time() < end:
+            pass
+        over.set()
+
+    found: list[bool] = []
+    cases = {
+        "one that returns too early": lambda: threading.Thread(target=works_on).start(),
+        "the next": lambda: found.append(over.is_set()),
+    }
+    interleaved(cases, Effort(2, 2, 0.0), clock=wall_seconds, warm_up=0)
+    assert found[0]
+
+
+def test_a_process_that_never_rests_is_timed_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(timing, "MOST_LOOKS", 3)
+    monkeypatch.setattr(timing, "AT_REST", -1.0)
+    assert len(interleaved({"a": lambda: None}, Effort(1, 1, 0.0), clock=wall_seconds)["a"]) == 1
 
 
 def test_a_record_has_medians_and_the_ratios_of_each_turn() -> None:

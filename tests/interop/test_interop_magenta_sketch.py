@@ -23,8 +23,6 @@ HISTORY = np.array(
     [[10, 5, 1, 0, 0], [31, -20, 1, 0, 0], [-4, -44, 0, 1, 0], [12, 60, 1, 0, 0]], np.float32
 )
 
-pytestmark = pytest.mark.slow
-
 
 def lacking(message: str) -> None:
     """What is missing here may be missing on a stranger's machine, in CI it may not."""
