@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,19 +48,20 @@ NUMPY = "numpy.load with its pickle"
 COUNTS = {"quick": (1_000,), "tour": (1_000, 100_000), "full": (1_000, 100_000, 1_000_000)}
 LENGTHS = (5, 75)
 BATCH, BATCH_TURNS = 100, 5
+DISAGREES = 3  # how a new process ends in which something does not agree
+LOOP = "a loop over sketches in memory"
 
 Child = dict[str, Any]  # what a new process found: `seconds`, `mib`, and samples `batch`, `loop`
 
 
-def run(plan: Plan) -> list[Record]:
-    records: list[Record] = []
+def run(plan: Plan) -> Iterator[Record]:
     for count in COUNTS[plan.scale.name]:
         plan.show(f"{SUITE}: making {count:,} sketches")
         with tempfile.TemporaryDirectory() as folder:
-            records += records_of(plan, *make_files(Path(folder), count), count)
+            yield from records_of(plan, *make_files(Path(folder), count), count)
     if not plan.quick:
-        records += [share_of_a_step(plan), inputs_of_a_static_step(plan)]
-    return records
+        yield share_of_a_step(plan)
+        yield inputs_of_a_static_step(plan)
 
 
 def make_files(folder: Path, count: int) -> tuple[Path, Path]:
@@ -109,16 +110,21 @@ def records_of(plan: Plan, npz: Path, store: Path, count: int) -> list[Record]:
         case = f"batch of {BATCH} of {count:,} sketches of {name}, no augmentation"
         both = batches(name, "batch"), batches(name, "loop")
         work = (BATCH, "sketches")
-        records.append(record(SUITE, case, "a loop over sketches", *both, work=work))
+        records.append(record(SUITE, case, LOOP, *both, work=work))
     return records
 
 
 def in_new_process(way: str, path: Path) -> Child:
     command = [sys.executable, __file__, way, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, env=same_package())
+    if done.returncode == DISAGREES:
+        raise DisagreementError(done.stderr.strip())
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["nothing"]
-        raise SuiteError(f"loading {path.name} by {way} ended early; its last word: {last[0]}")
+        raise SuiteError(
+            f"loading {path.name} by {way} ended early ({done.returncode}); "
+            f"its last word: {last[0]}"
+        )
     found: Child = json.loads(done.stdout)
     return found
 
@@ -152,15 +158,19 @@ def one_load(way: str, file: Path) -> Child:
 
 
 def batch_seconds(dataset: Dataset) -> Child:
-    """A batch without augmentation and a loop over its sketches, in turn; equal, or refused."""
+    """A batch without augmentation and a loop over its sketches, in turn; equal, or refused.
+
+    The loop is given the sketches; ours has to get them.
+    """
     most, random = dataset.max_seq_len, np.random.default_rng(0)
     found: Child = {"batch": [], "loop": []}
     for turn in range(BATCH_TURNS + 1):
         indices = random.choice(len(dataset), BATCH, replace=False)
+        sketches = [np.array(dataset[index]) for index in indices]
         start = time.perf_counter()
         ours = batch(dataset, indices, most).strokes
         between = time.perf_counter()
-        by_loop = loop_batch([dataset[index] for index in indices], most)
+        by_loop = loop_batch(sketches, most)
         end = time.perf_counter()
         if not np.array_equal(ours, by_loop):
             raise DisagreementError("a loop over sketches makes another batch than ours")
@@ -234,5 +244,13 @@ def inputs_of_a_static_step(plan: Plan) -> Record:
     return record(SUITE, case, "the batch", seconds["inputs"], seconds["batch"], work=work)
 
 
+def main() -> None:
+    try:
+        print(json.dumps(one_load(sys.argv[1], Path(sys.argv[2]))))
+    except DisagreementError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(DISAGREES) from None
+
+
 if __name__ == "__main__":
-    print(json.dumps(one_load(sys.argv[1], Path(sys.argv[2]))))
+    main()

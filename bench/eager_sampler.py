@@ -1,9 +1,10 @@
 """The peer of the sampler: a decoder drawing in eager PyTorch, over the cells of `peers.eager`.
 
-Sketches are drawn in batches, one step after another for the whole batch, until its last sketch has
-ended; that is how everybody's loop works. Whatever makes it faster is done: z's product stands
-before the loop, the Gaussian and the pen state come from `torch.multinomial`, one call each for the
-whole batch, and of the mixture only the chosen Gaussian's columns are looked at.
+Sketches are drawn in batches, one step after another for the whole batch. Whatever makes it faster
+is done: z's product stands before the loop, the Gaussian and the pen state come from
+`torch.multinomial`, one call each for the whole batch, and of the mixture only the chosen
+Gaussian's columns are looked at. A batch can go on until its last sketch has ended, which is how
+everybody's loop works, or drop the sketches that have.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ CELLS = {
     "layer_norm": eager.LAYER_NORM_LSTM,
     "hyper": eager.HYPER_LSTM,
 }
+DROP_EVERY = 8  # steps
 LEAST_LOG_SIGMA, MOST_CORRELATION = -20.0, 9.0  # as everywhere
 
 
@@ -70,22 +72,40 @@ class EagerSampler:
         return torch.stack(params)
 
     @torch.inference_mode()
-    def draw(self, count: int, limit: int, z: Tensor | None, temperature: float) -> list[Tensor]:
-        """A batch of sketches, as points [N, 5] of each."""
+    def draw(
+        self,
+        count: int,
+        limit: int,
+        z: Tensor | None,
+        temperature: float,
+        *,
+        drop_ended: bool = False,
+    ) -> list[Tensor]:
+        """A batch of sketches, as points [N, 5] of each.
+
+        Args:
+            drop_ended: sketches that have ended leave the batch at every eighth step.
+        """
         static, state = self.start(count, z)
         stroke = torch.tensor([[0.0, 0.0, 1.0, 0.0, 0.0]], device=self.device).expand(count, -1)
-        strokes: list[Tensor] = []
+        rows = torch.arange(count, device=self.device)
         has_ended = torch.zeros(count, dtype=torch.bool, device=self.device)
-        for _ in range(limit):
+        drawn: list[tuple[Tensor, Tensor]] = []  # the sketches in the batch, and a stroke of each
+        for step in range(1, limit + 1):
             params, state = self.step(stroke, static, state)
             stroke = self._stroke(params, temperature)
             has_ended |= stroke[:, 4] == 1
             if bool(has_ended.all()):
                 break
-            strokes.append(stroke)
-        if not strokes:
-            return [stroke.new_empty(0, STROKE_SIZE)] * count
-        points = torch.stack(strokes)
+            drawn.append((rows, stroke))
+            if drop_ended and step % DROP_EVERY == 0 and bool(has_ended.any()):
+                going_on = (~has_ended).nonzero()[:, 0]
+                rows, static, stroke = rows[going_on], static[going_on], stroke[going_on]
+                state = tuple(part[going_on] for part in state)
+                has_ended = has_ended[going_on]
+        points = torch.zeros(len(drawn), count, STROKE_SIZE, device=self.device)
+        for step, (of_rows, strokes) in enumerate(drawn):
+            points[step, of_rows] = strokes
         lengths = (points[:, :, 4].cumsum(0) == 0).sum(0)
         return [points[:length, row] for row, length in enumerate(lengths.tolist())]
 

@@ -64,7 +64,10 @@ def usable_cores() -> set[int]:
 
 
 def commit() -> str:
-    """The checkout's commit, with `+` where files differ from it; `unknown` outside a checkout."""
+    """The checkout's commit; `unknown` outside a checkout.
+
+    With `+` where files differ from it, or those of the package that is timed from the checkout's.
+    """
     folder = Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -73,9 +76,24 @@ def commit() -> str:
 
     try:
         changed = git("status", "--porcelain", "--untracked-files=no", "--", "..")
-        return git("rev-parse", "--short=10", "HEAD") + ("+" if changed else "")
+        differs = bool(changed) or package_differs()
+        return git("rev-parse", "--short=10", "HEAD") + ("+" if differs else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def package_differs() -> bool:
+    """Whether the package that is imported here has other Python files than the checkout's."""
+    installed = Path(sketchrnn_fast.__file__).parent
+    root = Path(__file__).parents[1]
+
+    def sources(folder: Path, under: str = "") -> dict[str, bytes]:
+        files = folder.rglob("*.py")
+        return {f"{under}{file.relative_to(folder)}": file.read_bytes() for file in files}
+
+    # An installed package has the folder `kernels` within it.
+    checkout = sources(root / "sketchrnn_fast") | sources(root / "kernels", "kernels/")
+    return installed != root / "sketchrnn_fast" and sources(installed) != checkout
 
 
 def _version(package: str) -> str | None:

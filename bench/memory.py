@@ -10,7 +10,7 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import datasets
@@ -34,26 +34,22 @@ WARM_UP_STEPS = 2
 SIZES = {"small": Sizes(T=50, B=32, N=128), "decoder": DECODER}
 
 
-def run(plan: Plan) -> list[Record]:
+def run(plan: Plan) -> Iterator[Record]:
     if not Path("/proc/self/clear_refs").exists():
         raise SuiteError("the peak of memory is read from Linux's /proc, which is not here")
     sizes = "small" if plan.quick else "decoder"
     subjects = ["lstm"] if plan.quick else [*OPS, "step-layer_norm"]
     if plan.full:
         subjects = [*OPS, *(f"step-{cell}" for cell in CELLS)]
-    records = []
     for subject in subjects:
-        samples = {OURS: [], EAGER.name: []}
+        samples: dict[str, list[float]] = {OURS: [], EAGER.name: []}
         # What a pass allocates hardly varies, and a step in eager PyTorch takes long.
         for turn in range(2 if plan.full and subject in OPS else 1):
             for who, of_who in samples.items():
                 plan.show(f"{SUITE}: {subject}, {who}, turn {turn + 1}")
                 of_who.append(in_new_process(subject, who, sizes))
         case = f"{title(subject, sizes)}, peak"
-        records.append(
-            record(SUITE, case, EAGER.name, samples[OURS], samples[EAGER.name], unit="mib")
-        )
-    return records
+        yield record(SUITE, case, EAGER.name, samples[OURS], samples[EAGER.name], unit="mib")
 
 
 def title(subject: str, sizes: str) -> str:
@@ -67,7 +63,10 @@ def in_new_process(subject: str, who: str, sizes: str) -> float:
     done = subprocess.run(command, capture_output=True, text=True, env=same_package())
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["nothing"]
-        raise SuiteError(f"the process of {subject}, {who} ended early; its last word: {last[0]}")
+        raise SuiteError(
+            f"the process of {subject}, {who} ended early ({done.returncode}); its last word: "
+            f"{last[0]}"
+        )
     return float(done.stdout.split()[-1])
 
 

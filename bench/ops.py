@@ -17,6 +17,7 @@ import datasets
 import layers
 import peers
 import torch
+from agreement import DisagreementError
 from floor import floor
 from layers import DECODER, KEEP_PROB, OPS, SMALL, Pass, Sizes, make_inputs
 from peers import Peer, eager
@@ -100,8 +101,16 @@ def layer_records(
     }
     titles = []
     for peer in available(plan, op, candidates):
+        try:
+            one_pass = peers.start(peer, op, sizes, inputs)
+        except DisagreementError:
+            raise
+        except Exception as error:  # installed, but broken: no compiler, another version, …
+            first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            plan.say(f"{suite}: {op} without {peer.name}, which cannot run here: {first_line}")
+            continue
         titles.append(peer.title(op))
-        cases[titles[-1]] = peers.start(peer, op, sizes, inputs)
+        cases[titles[-1]] = one_pass
     # The peers are warm from their start.
     cases["ours"]()
     cases["floor"]()

@@ -1,7 +1,8 @@
 """What a suite is given: how much to measure, where, and a way to take times and show progress.
 
-A suite is a module in this folder with a function `run(plan) -> list[Record]`, a docstring whose
-first line says what it measures, and its name in `SUITES` of `run`. It takes its times through
+A suite is a module in this folder with a function `run(plan) -> Iterable[Record]`, a docstring
+whose first line says what it measures, and its name in `SUITES` of `run`; what a generator has
+given before it fails is kept. It takes its times through
 `Plan.measure`, so that all suites share the clock, the turns and the display, and makes its records
 with `records`.
 """

@@ -1,7 +1,8 @@
 """The lines of the results: what each says, and how it is made from samples.
 
 Every record has `suite`, `case`, `peer`, `ours_s`, `peer_s`, `ratio`, `floor_s` and `floor_share`,
-each null where there is none. A ratio is the peer's median over ours: above 1, ours takes less.
+each null where there is none. A ratio is the median of the peer's time over ours within a turn:
+above 1, ours takes less.
 
 | also | |
 |---|---|
@@ -62,7 +63,7 @@ def record(
         "peer_s": None,
         f"ours_{unit}": ours_median,
         f"peer_{unit}": peer_median,
-        "ratio": peer_median / ours_median,
+        "ratio": statistics.median(ratios),
         "floor_s": floor_s,
         "floor_share": None if floor_s is None else floor_s / ours_median,
     }

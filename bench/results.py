@@ -32,6 +32,7 @@ def write(records: list[Record], folder: Path) -> list[Path]:
 def write_json(records: list[Record], path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Replaced in one step: a kill in the middle leaves what was there before.
+    path = path.resolve()  # of a link what it points to is replaced
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)

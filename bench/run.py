@@ -17,6 +17,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -37,6 +38,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from sketchrnn_fast.errors import UserError
+from sketchrnn_fast.ops import backends
+from sketchrnn_fast.training import checkpoints
 
 # Those of the tour, and those that are run by name alone.
 TOURED = ("startup", "data", "ops", "sample", "train", "memory", "scaling", "quality")
@@ -74,6 +77,13 @@ def main(
 ) -> None:
     chosen = checked(suites, quick, full, magenta, magenta_python)
     check_writable(out, json_file)
+    if set(chosen) - {"static", "gpu"}:
+        check_backend()
+    if sketches is not None:
+        try:
+            checkpoints.find(sketches)
+        except UserError as error:
+            refuse(f"--sketches: {error}")
     if quick or threads is not None:
         # Sizes are tiny in a quick run, and on a busy machine threads wait for each other.
         torch.set_num_threads(threads or 1)
@@ -125,22 +135,35 @@ def checked(
         refuse("--quick and --full exclude each other")
     if (magenta is None) != (magenta_python is None):
         refuse("--magenta and --magenta-python go together")
-    for path in (magenta, magenta_python):
-        if path is not None and not path.exists():
-            refuse(f"{path} does not exist")
+    if magenta is not None and not magenta.is_dir():
+        refuse(f"--magenta is {magenta}, which is not a folder; it takes a checkout of Magenta")
+    if magenta_python is not None and shutil.which(magenta_python) is None:
+        refuse(f"--magenta-python is {magenta_python}, which is no program that can be run")
     return list(dict.fromkeys(suites or TOURED))
 
 
 def check_writable(out: Path, json_file: Path | None) -> None:
     """End the program before anything is measured where the results could not be written."""
-    if json_file is not None and json_file.is_dir():
-        refuse(f"--json is {json_file}, which is a folder; it takes a file")
+    if json_file is not None and json_file.exists() and not json_file.is_file():
+        refuse(f"--json is {json_file}, which is not a regular file; one would be replaced")
     for folder in (out, *([json_file.parent] if json_file else [])):
         there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         if not there.is_dir():
             refuse(f"{folder} cannot be made: {there} is a file")
         if not os.access(there, os.W_OK):
             refuse(f"{there} cannot be written to")
+
+
+def check_backend() -> None:
+    """End the program where what is called ours would not be our kernels."""
+    for op in backends.implemented("native") or ("lstm",):
+        chosen = backends.select(op, torch.device("cpu"))
+        if chosen != "native":
+            refuse(
+                f"{op} would run on the {chosen} backend; benchmarks are of the native one "
+                "(see `sketchrnn-fast info`)",
+                status=1,
+            )
 
 
 def measured(
@@ -170,8 +193,9 @@ def measured(
             display.update(overall, description=f"[bold]{name}")
             start = time.perf_counter()
             try:
-                records += suite(name).run(plan)
-                keep(records)
+                # One by one, so that a suite that fails late has not lost what it had.
+                for record in suite(name).run(plan):
+                    records.append(record)
             except DisagreementError as error:
                 display.stop()
                 keep([])
@@ -180,6 +204,7 @@ def measured(
                 failures.append(f"{name}: {error}")
             else:
                 plan.say(f"{name}: {time.perf_counter() - start:.0f} s")
+            keep(records)
             display.advance(overall)
     return records, failures
 

@@ -1,9 +1,10 @@
 """Many sketches at once, each of which ends by itself: a part of the suite `sample`.
 
-Beside the eager loop in batches of 100, each until its last sketch has ended, and beside our own
-engine when its batches run until their last sketch has ended: as many steps as the batch's longest
-sketch has, none leaving and none entering. The models: published decoders (bear), where they are
-here; a decoder that was trained on drawings (--sketches LOG_ROOT); otherwise random weights, whose
+Beside the eager loop in batches of 100, each until its last sketch has ended; beside the eager loop
+with all sketches at once, those that have ended dropped; and beside our own engine when its batches
+run until their last sketch has ended: as many steps as the batch's longest sketch has, none leaving
+and none entering. The models: published decoders (bear), where they are here; a decoder that was
+trained on drawings (--sketches LOG_ROOT); otherwise random weights, whose
 sketches end with probability 1/125 at each point.
 """
 
@@ -31,6 +32,8 @@ from sketchrnn_fast.training import checkpoints
 
 SKETCHES, QUICK_SKETCHES, BATCH = 1000, 20, 100
 MEAN_LENGTH, QUICK_MEAN = 125, 8
+EAGER_BATCHES = f"{EAGER.name}, batches of {BATCH} until their last sketch ends"
+EAGER_DROPPING = f"{EAGER.name}, all at once, ended sketches dropped"
 STATIC_BATCHES = "ours, batches until their last sketch ends"
 
 
@@ -95,25 +98,35 @@ def of_model(plan: Plan, drawn: Drawn, count: int, engine: str, suite: str) -> l
     def rows(batch: slice) -> Tensor | None:
         return None if z is None else z[batch]
 
-    def by_eager() -> list[Tensor]:
+    def eager_batches() -> list[Tensor]:
         points: list[Tensor] = []
         for batch in batches:
             points += eager.draw(len(seeds[batch]), limit, rows(batch), 1.0)
         return points
+
+    def eager_dropping() -> list[Tensor]:
+        return eager.draw(count, limit, z, 1.0, drop_ended=True)
 
     def in_static_batches() -> None:
         for batch in batches:
             longest = int(lengths[batch].max())
             endless.draw(seeds[batch], z=rows(batch), limit=max(1, longest))
 
-    mean, eager_mean = float(lengths.float().mean()), mean_length(by_eager())
-    check_same_lengths(drawn.name, mean, eager_mean, float(lengths.float().std()), count)
+    mean, deviation = float(lengths.float().mean()), float(lengths.float().std())
+    for by_eager in (eager_batches, eager_dropping):
+        check_same_lengths(drawn.name, mean, mean_length(by_eager()), deviation, count)
     case = f"{count} sketches, {drawn.name}, {mean:.0f} points on average"
-    cases = {"ours": ours, EAGER.name: by_eager, STATIC_BATCHES: in_static_batches}
+    cases = {
+        "ours": ours,
+        EAGER_BATCHES: eager_batches,
+        EAGER_DROPPING: eager_dropping,
+        STATIC_BATCHES: in_static_batches,
+    }
     seconds = plan.measure(f"{suite}: {case}", cases, warm_up=0)
     return [
         record(suite, case, peer, seconds["ours"], seconds[peer], work=(count, "sketches"))
-        for peer in (EAGER.name, STATIC_BATCHES)
+        for peer in cases
+        if peer != "ours"
     ]
 
 

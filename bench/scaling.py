@@ -33,16 +33,16 @@ PEERS = (EAGER, TORCH_LSTM)
 MOST_THREADS = 64
 
 
-def run(plan: Plan) -> list[Record]:
+def run(plan: Plan) -> Iterator[Record]:
     torch.manual_seed(0)
     base, axes = (SMALL, QUICK_AXES) if plan.quick else (BASE, AXES)
-    records: list[Record] = []
     for op in ("lstm", "layer_norm_lstm") if plan.quick or plan.full else ("layer_norm_lstm",):
         for axis, values in axes.items():
             points = swept(plan, op, base, axis, values)
-            records += points + exponents(op, axis, points)
-        records += over_threads(plan, op, base)
-    return records + two_ranks.records(plan)
+            yield from points
+            yield from exponents(op, axis, points)
+        yield from over_threads(plan, op, base)
+    yield from two_ranks.records(plan)
 
 
 def effort(plan: Plan) -> Effort:

@@ -1,5 +1,8 @@
 """JAX: the cells of `eager` in `jax.numpy`, `lax.scan` over time, the whole pass under `jit`.
 
+The products of x and the masks are made within the step, which XLA on a CPU prefers to reading them
+from memory.
+
 XLA uses all cores that the process may use and cannot be told otherwise while it runs; so this peer
 is left out where PyTorch has another number of threads.
 """
@@ -49,16 +52,18 @@ def jitted(op: str, keep_prob: float) -> Callable[..., Any]:
 
     def forward(trained: tuple[Any, ...], x: Any, key: Any) -> Any:
         static, weights, state = trained[0], trained[1:-states], trained[-states:]
-        products = input_products(op, x, static, weights)
-        shape = (*x.shape[:2], state[0].shape[1])
-        masks = jnp.where(jax.random.bernoulli(key, keep_prob, shape), 1.0 / keep_prob, 0.0)
+        w_x, constant = input_weights(op, x.shape[-1], static, weights)
         prepared = prepare_hyper(weights) if op == "hyper_lstm" else weights
 
         def one_step(carry: Any, now: Any) -> Any:
-            carry = step(now[0], carry, now[1], prepared)
+            x_now, key_now = now
+            kept = jax.random.bernoulli(key_now, keep_prob, carry[0].shape)
+            mask = jnp.where(kept, 1.0 / keep_prob, 0.0).astype(x.dtype)
+            carry = step(x_now @ w_x + constant, carry, mask, prepared)
             return carry, carry[0]
 
-        return jax.lax.scan(one_step, tuple(state), (products, masks.astype(x.dtype)))[1]
+        keys = jax.random.split(key, len(x))
+        return jax.lax.scan(one_step, tuple(state), (x, keys))[1]
 
     def run_pass(trained: tuple[Any, ...], x: Any, grad_hidden: Any, key: Any) -> Any:
         hidden, pull = jax.vjp(lambda given: forward(given, x, key), trained)
@@ -72,18 +77,18 @@ def jitted(op: str, keep_prob: float) -> Callable[..., Any]:
     return in_full_precision
 
 
-def input_products(op: str, x: Any, static: Any, weights: tuple[Any, ...]) -> Any:
-    """[x, static] W_xh for every step, z's part made once; with the bias where there is one."""
+def input_weights(op: str, width: int, static: Any, weights: tuple[Any, ...]) -> tuple[Any, Any]:
+    """The weights of x, and what a step adds to x's product: z's, and the bias if there is one."""
     from jax import numpy as jnp
 
     w_xh = weights[0]
     if op == "hyper_lstm":  # the inner cell reads [x, h], and its products stand beside
         inner = weights[HYPER.index("hyper_w_xh")]
         w_xh = jnp.concatenate([w_xh, inner[: len(w_xh)]], axis=1)
-    constant = static @ w_xh[x.shape[-1] :]
+    constant = static @ w_xh[width:]
     if op == "lstm":
         constant = constant + weights[2]
-    return x @ w_xh[: x.shape[-1]] + constant
+    return w_xh[:width], constant
 
 
 def update(gates: Any, c: Any, mask: Any, gamma: Any = None, beta: Any = None) -> tuple[Any, Any]:
