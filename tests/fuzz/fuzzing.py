@@ -5,7 +5,8 @@
 Each file in this folder but this one is a fuzzer of one reader. Anything that a reader raises other
 than its own error ends the run, and so does a call of more than a minute or a process of more
 than 2 GB. What it found is left in the working folder, and the same command with that file's path
-behind it runs that input alone.
+behind it runs that input alone. With a folder's path behind it a run goes on from the inputs that
+an earlier run has left there.
 """
 
 from __future__ import annotations
@@ -38,10 +39,12 @@ def fuzz(target: Callable[[bytes], None], seeds: Iterable[bytes], refusal: type[
                 raise AssertionError(f"no sentence: {sentence[:200]!r}") from error
 
     seconds, *inputs = sys.argv[1:]
-    with tempfile.TemporaryDirectory() as corpus:
+    with tempfile.TemporaryDirectory() as fresh:
+        inputs = inputs or [fresh]
         for number, seed in enumerate(seeds):
             once(seed)  # what is imported late does not count as a hang
-            (Path(corpus) / str(number)).write_bytes(seed)
+            if Path(inputs[0]).is_dir():
+                (Path(inputs[0]) / f"seed-{number}").write_bytes(seed)
         options = [
             f"-max_total_time={seconds}",
             f"-timeout={MOST_SECONDS}",
@@ -49,5 +52,5 @@ def fuzz(target: Callable[[bytes], None], seeds: Iterable[bytes], refusal: type[
             f"-max_len={MOST_BYTES}",
             "-print_final_stats=1",
         ]
-        atheris.Setup([sys.argv[0], *options, *(inputs or [corpus])], once)
+        atheris.Setup([sys.argv[0], *options, *inputs], once)
         atheris.Fuzz()
