@@ -12,10 +12,12 @@ import torch
 
 import sketchrnn_fast
 
-# A shell that starts the tests in the background has SIGINT ignored, which every process that a
-# test starts would inherit, and those that must be stopped by it would run for ever.
+# A shell that starts the tests in the background has SIGINT ignored, `nohup` SIGHUP, which every
+# process that a test starts would inherit; those that must be stopped by it would run for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # The tensors here are tiny, and on a busy machine threads that wait for each other cost a hundred
 # times more than they bring. A test of threads sets their number itself.
