@@ -93,6 +93,8 @@ def problem_of(sketch: NDArray[Any]) -> str | None:
     if not len(sketch):
         return "has no points"
     offsets = sketch[:, :2]
+    if offsets.dtype == np.float16:  # which cannot hold the limit
+        offsets = offsets.astype(np.float32)
     within = (offsets >= -MOST_COORDINATE) & (offsets <= MOST_COORDINATE)
     if not within.all():
         point = int((~within.all(axis=1)).argmax())
@@ -165,7 +167,8 @@ def _labels(path: Path, split: str, count: int) -> tuple[NDArray[np.int32], tupl
 
 
 def encode_names(names: Sequence[str]) -> NDArray[np.uint8]:
-    """Names as an array of plain bytes, UTF-8, one a line."""
+    """Names as an array of plain bytes, UTF-8, one a line; none may hold a line's end."""
+    assert not any("\n" in name for name in names), names
     return np.frombuffer("\n".join(names).encode(), np.uint8)
 
 

@@ -26,11 +26,13 @@ from sketchrnn_fast.data import parts, store
 from sketchrnn_fast.data.assembly import Deal, Parts, Progress, assemble
 from sketchrnn_fast.data.errors import DatasetError
 from sketchrnn_fast.data.parts import Recipe, make_part
+from sketchrnn_fast.data.ragged import Sketches
 from sketchrnn_fast.data.simplification import Simplification
 from sketchrnn_fast.data.sources import Piece, find, pieces
 from sketchrnn_fast.data.splitting import SplitSizes
 from sketchrnn_fast.files import check_can_write, write_atomically
 
+_FAILED = "failed"  # stands in the work folder of a conversion that an error ended
 _PLAN = "plan.json"
 _WORK_SUFFIX = ".partial"
 # Problems that the provenance tells one by one; the others it counts.
@@ -153,16 +155,22 @@ def convert(
     _prepare(work, _fingerprint(files, recipe), restart)
     report = progress or _no_progress
     reader = _Reader(work, recipe, options.skip_bad, jobs, report)
-    reader.read(files)
-    counts, classes, left_out = assemble(
-        out,
-        work,
-        Parts(reader.paths, reader.sketches, reader.split_sketches, reader.names, reader.left_out),
-        Deal(options.splits, options.seed, options.deduplicate),
-        np.dtype(recipe.dtype),
-        _provenance(files, recipe, options, reader.problems),
-        report,
-    )
+    try:
+        reader.read(files)
+        counts, classes, left_out = assemble(
+            out,
+            work,
+            Parts(
+                reader.paths, reader.sketches, reader.split_sketches, reader.names, reader.left_out
+            ),
+            Deal(options.splits, options.seed, options.deduplicate),
+            np.dtype(recipe.dtype),
+            _provenance(files, recipe, options, reader.problems),
+            report,
+        )
+    except DatasetError:
+        (work / _FAILED).touch()
+        raise
     shutil.rmtree(work, ignore_errors=True)
     return Result(out, counts, classes, left_out, reader.problems, reader.reused)
 
@@ -177,6 +185,8 @@ def _no_progress(stage: str, done: int, total: int) -> None:
 
 def _check_out(out: Path) -> None:
     if out.suffix == ".npz":
+        if out.is_file():
+            raise DatasetError(f"{out} exists; delete it first, or give another name")
         check_can_write(out)
         return
     if out.suffix:
@@ -198,13 +208,27 @@ def _natural_dtype(files: Sequence[Path], options: Options) -> str:
         if path.is_dir():
             if store.open_store(path).dtype == "float32":
                 return "float32"
-        elif path.suffix.lower() in (".npz", ".npy"):
-            for piece in pieces([path]):
-                drawings = piece.read().drawings
-                values = drawings.points[:, :2]
-                if values.dtype.kind == "f" and not np.array_equal(values, np.rint(values)):
-                    return "float32"
+        elif path.suffix.lower() in _MAY_HOLD_SKETCHES and _has_fractions(path):
+            return "float32"
     return "int16"
+
+
+_MAY_HOLD_SKETCHES = (".npz", ".npy", ".ndjson", ".jsonl")
+
+
+def _has_fractions(path: Path) -> bool:
+    """Whether a file's sketches have offsets that are not whole; of a file of lines no more is read
+    than shows that it is one."""
+    for piece in pieces([path]):
+        drawings = piece.read().drawings
+        if not len(drawings.points):
+            continue
+        if not isinstance(drawings, Sketches):
+            return False
+        values = drawings.points[:, :2]
+        if values.dtype.kind == "f" and not np.array_equal(values, np.rint(values)):
+            return True
+    return False
 
 
 def _fingerprint(files: Sequence[Path], recipe: Recipe) -> str:
@@ -228,14 +252,17 @@ def _prepare(work: Path, fingerprint: str, restart: bool) -> None:
             found = json.loads(plan.read_text())["fingerprint"]
         except (ValueError, KeyError, TypeError):
             found = None
-        if found != fingerprint:
+        if found != fingerprint and (work / _FAILED).exists():
+            shutil.rmtree(work)
+        elif found != fingerprint:
             raise DatasetError(
                 f"{work} is left from a conversion of other inputs, or with other options; "
-                "delete it, or restart to begin anew"
+                "delete it, or begin anew by --restart"
             )
     elif work.exists() and any(work.iterdir()):
         raise DatasetError(f"{work} is in the way: it is not the work folder of a conversion")
     work.mkdir(exist_ok=True)
+    (work / _FAILED).unlink(missing_ok=True)
     if not plan.exists():
         write_atomically(plan, json.dumps({"fingerprint": fingerprint}).encode())
     for leftover in ("store", "repeats.bin"):

@@ -152,9 +152,10 @@ class _Reader:
                 return None
         else:
             form = ""
-        if not form or not isinstance(value, list) or not isinstance(word, str):
+        is_word = isinstance(word, str) and "\n" not in word
+        if not form or not isinstance(value, list) or not is_word:
             what = (
-                f"has the word {_short(word)}; it must be text"
+                f"has the word {_short(word)}; it must be text of one line"
                 if form and isinstance(value, list)
                 else f"has no list {_FORMS}"
             )

@@ -123,16 +123,21 @@ def find(inputs: Sequence[str | os.PathLike[str]]) -> list[Path]:
     return found
 
 
-def _inside(folder: Path) -> list[Path]:
-    """The files of drawings and the stores below a folder; the arrays of a store are no files."""
-    found = []
+def _inside(folder: Path, above: tuple[Path, ...] = ()) -> list[Path]:
+    """The files of drawings and the stores below a folder; the arrays of a store are no files.
+
+    A link to a folder is followed, but not to one that it lies in.
+    """
+    above = (*above, folder.resolve())
+    found: list[Path] = []
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
         if store.is_store(path):
             found.append(path)
         elif path.is_dir():
-            found += _inside(path)
+            if path.resolve() not in above:
+                found += _inside(path, above)
         elif path.suffix.lower() in SUFFIXES:
             found.append(path)
     return found
@@ -191,5 +196,5 @@ def _svg_piece(paths: list[Path]) -> Piece:
 
 
 def _label(name: str) -> str:
-    """A class named after a file, whose name may hold bytes that are no text."""
-    return name.encode(errors="replace").decode()
+    """A class named after a file, whose name may hold bytes that are no text, and lines' ends."""
+    return name.encode(errors="replace").decode().replace("\n", " ")

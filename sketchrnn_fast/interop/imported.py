@@ -23,6 +23,8 @@ class Imported:
         moments: Adam's running means of the gradient and of its square, one pair a parameter, in
             the order of `model.parameters()`; None where the source has none.
         notes: one sentence for each thing that the source did not say or that was left aside.
+        data_set_named: whether the source, or who imports it, says what it was trained on; if not,
+            the data_set of train_config is only the default.
     """
 
     model: SketchRNN
@@ -30,3 +32,4 @@ class Imported:
     step: int = 0
     moments: Moments | None = None
     notes: list[str] = field(default_factory=list)
+    data_set_named: bool = True

@@ -52,10 +52,15 @@ def import_model(
     if scale_factor is not None and data_dir is not None:
         raise UserError("data_dir and scale_factor are both given; the data has a scale factor")
     imported = read(source, changes)
-    if data_dir is not None or imported.train_config.data_set == (data.hershey.NAME,):
+    data_set = imported.train_config.data_set
+    is_built_in = imported.data_set_named and data_set == (data.hershey.NAME,)
+    if data_dir is not None or (is_built_in and scale_factor is None):
         imported = _with_data(imported, data_dir, (changes or {}).get("max_seq_len"))
     elif scale_factor is not None:
         imported.model.scale_factor.fill_(scale_factor)
+        unknown = magenta_checkpoint.scale_factor_note(data_set if imported.data_set_named else ())
+        notes = [note for note in imported.notes if note != unknown]
+        imported = replace(imported, notes=notes)
     write(imported, out)
     return imported
 
@@ -106,7 +111,7 @@ def _changed(imported: Imported, changes: Mapping[str, Any]) -> Imported:
     """The model of a sketch-rnn-js file with other hyper-parameters, but for its sizes."""
     model, train = imported.model.config, imported.train_config
     own = {name: value for name, value in changes.items() if hasattr(model, name)}
-    for name in ("conditional", *_SIZES):
+    for name in ("conditional", "num_classes", *_SIZES):
         if own.get(name, getattr(model, name)) != getattr(model, name):
             raise ConfigError(
                 f"{name} is {own[name]!r}, but the file's is {getattr(model, name)!r}"

@@ -28,7 +28,6 @@ from sketchrnn_fast.config import (
     IGNORED_HPARAMS,
     ConfigError,
     ModelConfig,
-    TrainConfig,
     field_types,
     split_hparams,
     to_json,
@@ -105,8 +104,12 @@ def read_checkpoint(
         raise
     except ValueError as error:
         raise ModelFileError(f"{index}: {error}") from None
-    _set_scale_factor(model, train_config, notes)
-    return Imported(model.eval(), train_config, step, moments, notes)
+    data_set = train_config.data_set if "data_set" in values else ()
+    factor = SCALE_FACTORS.get(data_set[0]) if len(data_set) == 1 else None
+    model.scale_factor.fill_(1.0 if factor is None else factor)
+    if factor is None:
+        notes.append(scale_factor_note(data_set))
+    return Imported(model.eval(), train_config, step, moments, notes, bool(data_set))
 
 
 def find_prefix(source: Path) -> Path:
@@ -306,11 +309,10 @@ def _read_progress(
     return int(value), moments
 
 
-def _set_scale_factor(model: SketchRNN, train: TrainConfig, notes: list[str]) -> None:
-    factor = SCALE_FACTORS.get(train.data_set[0]) if len(train.data_set) == 1 else None
-    model.scale_factor.fill_(1.0 if factor is None else factor)
-    if factor is None:
-        notes.append(
-            f"the scale factor of {', '.join(train.data_set)} is not known: it is 1, so that "
-            "sketches come in the model's own units"
-        )
+def scale_factor_note(data_set: tuple[str, ...]) -> str:
+    """What an import says where the scale factor is not known; without a data_set, nor is that."""
+    whose = ", ".join(data_set) or "what it was trained on"
+    return (
+        f"the scale factor of {whose} is not known: it is 1, so that sketches come in the model's "
+        "own units"
+    )

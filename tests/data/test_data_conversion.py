@@ -274,10 +274,23 @@ def test_work_of_another_conversion_is_not_taken_over(tmp_path, monkeypatch):
     with pytest.raises(DatasetError, match="is left from a conversion of other inputs"):
         convert([path], tmp_path / "out", Options(max_points=5))
     write_bin(path, [drawing(k) for k in range(70)])
-    with pytest.raises(DatasetError, match="or restart to begin anew"):
+    with pytest.raises(DatasetError, match="or begin anew by --restart"):
         convert([path], tmp_path / "out")
     result = convert([path], tmp_path / "out", restart=True)
     assert sum(result.counts.values()) == 70
+
+
+def test_a_failed_conversion_is_not_in_the_way_of_the_next(tmp_path):
+    path = tmp_path / "cats.ndjson"
+    good = [json.dumps({"drawing": [[[0, k, 5], [1, 2, 3]]]}) for k in range(40)]
+    path.write_text("\n".join([*good, "no"]))
+    with pytest.raises(DatasetError, match="line 41, is not JSON"):
+        convert([path], tmp_path / "out")
+    with pytest.raises(DatasetError, match="line 41, is not JSON"):
+        convert([path], tmp_path / "out", Options(min_points=2))
+    path.write_text("\n".join(good))
+    assert sum(convert([path], tmp_path / "out").counts.values()) == 40
+    assert not (tmp_path / ".out.partial").exists()
 
 
 @pytest.mark.parametrize(
@@ -312,6 +325,40 @@ def test_folders_are_searched_through_and_stores_in_them_are_stores(tmp_path):
     assert result.classes == ("cat", "dog")
 
 
+def test_a_link_to_a_folder_above_is_not_followed(tmp_path):
+    folder = tmp_path / "in" / "deeper"
+    folder.mkdir(parents=True)
+    write_bin(folder / "cat.bin", [drawing(k) for k in range(3)])
+    (folder / "again").symlink_to(tmp_path / "in")
+    (folder / "here").symlink_to(folder)
+    assert sources.find([tmp_path / "in"]) == [folder / "cat.bin"]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ""])
+def test_sketches_in_json_lines_that_are_not_whole_stay_as_they_are(tmp_path, suffix):
+    rows = [[[0.25 + k, 0.5, 0], [0.25, -0.5, 1]] for k in range(30)]
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps({"strokes": row}) + "\n" for row in rows))
+    out = tmp_path / f"out{suffix}"
+    convert([path], out)
+    splits = load([out.name], tmp_path, scale_factor=1.0)
+    found = [
+        split[k].tolist()
+        for split in (splits.train, splits.valid, splits.test)
+        for k in range(len(split))
+    ]
+    assert sorted(found) == sorted(rows)
+
+
+def test_a_class_of_two_lines_is_refused_and_a_file_of_that_name_is_one_of_one(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"word": "cat\ndog", "drawing": [[[1, 2], [3, 4]]]}))
+    with pytest.raises(DatasetError, match="it must be text of one line"):
+        convert([path], tmp_path / "out")
+    path = write_bin(tmp_path / "cat\ndog.bin", [drawing(k) for k in range(40)])
+    assert convert([path], tmp_path / "named").classes == ("cat dog",)
+
+
 def test_a_file_whose_name_is_no_text_is_a_class_all_the_same(tmp_path):
     path = write_bin(tmp_path / os.fsdecode(b"ca\xff.bin"), [drawing(k) for k in range(40)])
     assert convert([path], tmp_path / "out").classes == ("ca?",)
@@ -321,11 +368,13 @@ def test_outputs_and_inputs_that_cannot_be_are_refused(tmp_path):
     path = write_bin(tmp_path / "cat.bin", [drawing(k) for k in range(60)])
     (tmp_path / "empty").mkdir()
     (tmp_path / "a.txt").write_text("")
+    (tmp_path / "there.npz").write_text("")
     for inputs, out, sentence in (
         ([path], tmp_path / "empty", "exists; a store is written as a new folder"),
         ([path], tmp_path / "a.h5", r"ends in \.h5; a dataset is an \.npz file, or a store"),
         ([path], tmp_path / "no" / "out", "there is no folder"),
         ([path], tmp_path / "no" / "a.npz", "there is no folder"),
+        ([path], tmp_path / "there.npz", r"there\.npz exists; delete it first"),
         ([tmp_path / "no.bin"], tmp_path / "out", r"no\.bin does not exist"),
         ([tmp_path / "empty"], tmp_path / "out", "holds no file ending in"),
         ([tmp_path / "a.txt"], tmp_path / "out", r"ends in \.txt; drawings are read from"),

@@ -140,7 +140,7 @@ GOOD = '{"word":"cat","drawing":[[[1,2],[3,4]]]}'
         ("12", "has no list drawing, lines or strokes"),
         ('{"word":"cat"}', "has no list drawing, lines or strokes"),
         ('{"drawing":3}', "has no list drawing, lines or strokes"),
-        ('{"drawing":[[[1],[2]]],"word":7}', "has the word 7; it must be text"),
+        ('{"drawing":[[[1],[2]]],"word":7}', "has the word 7; it must be text of one line"),
         ('{"drawing":[]}', "has no points"),
         ('{"drawing":[5]}', "has a line 0 that is not [[x, …], [y, …]]"),
         ('{"drawing":["ab"]}', "has a line 0 that is not [[x, …], [y, …]]"),

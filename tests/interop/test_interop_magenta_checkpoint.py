@@ -348,6 +348,29 @@ def test_an_imported_model_has_the_moments_and_goes_on_as_if_it_had_never_left(
         assert torch.equal(found[name], tensor), name
 
 
+@pytest.mark.parametrize("form", ["no file", "a list of names"])
+def test_data_that_a_source_does_not_name_is_not_taken_for_the_built_in(
+    tmp_path: Path, form: str
+) -> None:
+    write_checkpoint(small(), tmp_path / "source")
+    config = tmp_path / "source" / "model_config.json"
+    config.unlink()
+    if form == "a list of names":
+        config.write_text('["data_set", "max_seq_len"]')
+    source, changes = str(tmp_path / "source"), {"hyper_num_units": 5, "hyper_embedding_size": 2}
+    unknown = "the scale factor of what it was trained on is not known: it is 1, so that"
+    imported = import_model(source, tmp_path / "plain", changes=changes)
+    assert float(imported.model.scale_factor) == 1.0
+    assert imported.model.config.max_seq_len == ModelConfig().max_seq_len
+    assert any(note.startswith(unknown) for note in imported.notes)
+    imported = import_model(source, tmp_path / "told", changes=changes, scale_factor=5.0)
+    assert float(imported.model.scale_factor) == 5.0
+    assert not any("scale factor" in note for note in imported.notes)
+    named = {**changes, "data_set": ["hershey"]}
+    imported = import_model(source, tmp_path / "hershey", changes=named)
+    assert float(imported.model.scale_factor) > 10
+
+
 def test_nothing_is_left_of_an_import_that_fails(shared: Path, tmp_path: Path) -> None:
     folder = copied(shared, tmp_path / "run", {"batch_size": 0})
     with pytest.raises(ModelFileError):
