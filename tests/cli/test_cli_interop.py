@@ -209,6 +209,7 @@ def test_bad_options_of_an_import_are_refused(command, trained: Path, tmp_path: 
             "data_dir and scale_factor are both given",
         ),
         (("--out", tmp_path / "x", "--hparams=dec_rnn_size=4"), "dec_rnn_size is 4, but the file"),
+        (("--out", tmp_path / "x", "--hparams=num_classes=3"), "num_classes is 3, but the file"),
         (("--out", tmp_path / "x", "--data-dir", tmp_path), "knot.npz does not exist"),
     ):
         code, _, err = command("import", source, *arguments)

@@ -383,6 +383,18 @@ def test_outputs_and_inputs_that_cannot_be_are_refused(tmp_path):
             convert(inputs, out)
 
 
+@pytest.mark.filterwarnings("error")
+def test_offsets_of_half_precision_are_read_and_those_too_large_for_it_named(tmp_path):
+    sketches = np.ones((30, 4, 3), np.float16)
+    sketches[:, 0, 0] = np.arange(30)
+    np.save(tmp_path / "half.npy", sketches)
+    assert sum(convert([tmp_path / "half.npy"], tmp_path / "out").counts.values()) == 30
+    sketches[7, 2, 1] = np.inf
+    np.save(tmp_path / "half.npy", sketches)
+    with pytest.raises(DatasetError, match=r"has the offset \(1\.0, inf\) at point 2"):
+        convert([tmp_path / "half.npy"], tmp_path / "again")
+
+
 def test_stroke_5_arrays_and_lists_of_sketches_are_read(tmp_path):
     stroke5 = np.zeros((30, 4, 5))
     stroke5[:, 0] = (1, 2, 1, 0, 0)
