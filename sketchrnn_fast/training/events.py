@@ -32,9 +32,11 @@ class Events:
     """
 
     def __init__(self, log_root: Path, step: int) -> None:
-        # As TensorFlow names them; the last part keeps two of one second apart.
-        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"
-        self._file = WholeAppends(log_root / f"{name}.{uuid.uuid4().hex[:8]}")
+        # As TensorFlow names them. The last part keeps two of one second apart, and in the order in
+        # which they were begun, since TensorBoard reads them by name.
+        seconds, nanoseconds = divmod(time.time_ns(), 10**9)
+        name = f"events.out.tfevents.{seconds:010d}.{socket.gethostname()}.{os.getpid()}"
+        self._file = WholeAppends(log_root / f"{name}.{nanoseconds:09d}-{uuid.uuid4().hex[:8]}")
         self._records = RecordWriter(self._file)
         self._write(0, file_version=_VERSION)
         self._write(step + 1 if step else 0, session_log=SessionLog(status=SessionLog.START))
