@@ -167,8 +167,16 @@ def _labels(path: Path, split: str, count: int) -> tuple[NDArray[np.int32], tupl
 
 
 def encode_names(names: Sequence[str]) -> NDArray[np.uint8]:
-    """Names as an array of plain bytes, UTF-8, one a line; none may hold a line's end."""
-    assert not any("\n" in name for name in names), names
+    """Names as an array of plain bytes, UTF-8, one a line.
+
+    Raises:
+        DatasetError: a name holds a line's end, which would make it two.
+    """
+    for name in names:
+        if "\n" in name:
+            raise DatasetError(
+                f"the class {name!r} is of several lines; an .npz takes names of one, a store any"
+            )
     return np.frombuffer("\n".join(names).encode(), np.uint8)
 
 

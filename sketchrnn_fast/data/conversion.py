@@ -15,6 +15,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -32,7 +33,9 @@ from sketchrnn_fast.data.sources import Piece, find, pieces
 from sketchrnn_fast.data.splitting import SplitSizes
 from sketchrnn_fast.files import check_can_write, write_atomically
 
+_GLANCE = 1 / 64  # of a usual piece: to see what a file holds
 _FAILED = "failed"  # stands in the work folder of a conversion that an error ended
+_MAY_HOLD_SKETCHES = (".npz", ".npy", ".ndjson", ".jsonl")
 _PLAN = "plan.json"
 _WORK_SUFFIX = ".partial"
 # Problems that the provenance tells one by one; the others it counts.
@@ -169,7 +172,8 @@ def convert(
             report,
         )
     except DatasetError:
-        (work / _FAILED).touch()
+        with suppress(OSError):  # the error is what must be told
+            (work / _FAILED).touch()
         raise
     shutil.rmtree(work, ignore_errors=True)
     return Result(out, counts, classes, left_out, reader.problems, reader.reused)
@@ -213,13 +217,12 @@ def _natural_dtype(files: Sequence[Path], options: Options) -> str:
     return "int16"
 
 
-_MAY_HOLD_SKETCHES = (".npz", ".npy", ".ndjson", ".jsonl")
-
-
 def _has_fractions(path: Path) -> bool:
-    """Whether a file's sketches have offsets that are not whole; of a file of lines no more is read
-    than shows that it is one."""
-    for piece in pieces([path]):
+    """Whether a file's sketches have offsets that are not whole.
+
+    Of a file of lines no more is read than shows that it is one.
+    """
+    for piece in pieces([path], _GLANCE):
         drawings = piece.read().drawings
         if not len(drawings.points):
             continue

@@ -53,6 +53,11 @@ def import_model(
         raise UserError("data_dir and scale_factor are both given; the data has a scale factor")
     imported = read(source, changes)
     data_set = imported.train_config.data_set
+    if data_dir is not None and not imported.data_set_named:
+        raise UserError(
+            f"{source} does not say what it was trained on; with a data_dir, name its files "
+            'by the hyper-parameter data_set, for instance --hparams "data_set=[cat.npz]"'
+        )
     is_built_in = imported.data_set_named and data_set == (data.hershey.NAME,)
     if data_dir is not None or (is_built_in and scale_factor is None):
         imported = _with_data(imported, data_dir, (changes or {}).get("max_seq_len"))

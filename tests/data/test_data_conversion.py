@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from quickdraw_files import ndjson_line, write_bin, write_ndjson
 
 from sketchrnn_fast.data import DatasetError, load, open_store, read_npz, sources, write_npz
 from sketchrnn_fast.data import conversion as conversion_module
+from sketchrnn_fast.data.arrays import encode_names
 from sketchrnn_fast.data.arrays import read as read_arrays
 from sketchrnn_fast.data.conversion import Options, convert
 from sketchrnn_fast.data.json_lines import read as read_json
@@ -357,6 +359,21 @@ def test_a_class_of_two_lines_is_refused_and_a_file_of_that_name_is_one_of_one(t
         convert([path], tmp_path / "out")
     path = write_bin(tmp_path / "cat\ndog.bin", [drawing(k) for k in range(40)])
     assert convert([path], tmp_path / "named").classes == ("cat dog",)
+    with pytest.raises(DatasetError, match=r"the class 'cat\\ndog' is of several lines"):
+        encode_names(["bird", "cat\ndog"])
+
+
+def test_reading_json_lines_takes_no_more_memory_each_time(tmp_path):
+    """What the fuzzer cannot tell for long, since atheris itself grows."""
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"drawing":[[[1,2],[3,4]]]}\n[[1,2,0],[3,4,1]]\n{"drawing":[[[1\n{"word":7}')
+    grown = []
+    for _ in range(3):
+        before = int(Path("/proc/self/statm").read_text().split()[1])
+        for _ in range(3000):
+            read_json(path, 0, path.stat().st_size, "", True)
+        grown.append(int(Path("/proc/self/statm").read_text().split()[1]) - before)
+    assert min(grown) < 64  # pages; a kilobyte a call would be 750
 
 
 def test_a_file_whose_name_is_no_text_is_a_class_all_the_same(tmp_path):

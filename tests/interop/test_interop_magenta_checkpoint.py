@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from sketchrnn_fast import ModelConfig, SketchRNN, TrainConfig
 from sketchrnn_fast.config import field_types
+from sketchrnn_fast.errors import UserError
 from sketchrnn_fast.interop import magenta, magenta_checkpoint
 from sketchrnn_fast.interop.bundle import Bundle, write_bundle
 from sketchrnn_fast.interop.errors import ExportError, ModelFileError
@@ -366,6 +367,9 @@ def test_data_that_a_source_does_not_name_is_not_taken_for_the_built_in(
     imported = import_model(source, tmp_path / "told", changes=changes, scale_factor=5.0)
     assert float(imported.model.scale_factor) == 5.0
     assert not any("scale factor" in note for note in imported.notes)
+    with pytest.raises(UserError, match="does not say what it was trained on; with a data_dir"):
+        import_model(source, tmp_path / "dir", changes=changes, data_dir=tmp_path)
+    assert not (tmp_path / "dir").exists()
     named = {**changes, "data_set": ["hershey"]}
     imported = import_model(source, tmp_path / "hershey", changes=named)
     assert float(imported.model.scale_factor) > 10
