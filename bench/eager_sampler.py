@@ -90,24 +90,35 @@ class EagerSampler:
         stroke = torch.tensor([[0.0, 0.0, 1.0, 0.0, 0.0]], device=self.device).expand(count, -1)
         rows = torch.arange(count, device=self.device)
         has_ended = torch.zeros(count, dtype=torch.bool, device=self.device)
-        drawn: list[tuple[Tensor, Tensor]] = []  # the sketches in the batch, and a stroke of each
+        parts: list[tuple[Tensor, list[Tensor]]] = [(rows, [])]  # who was in the batch; the strokes
         for step in range(1, limit + 1):
             params, state = self.step(stroke, static, state)
             stroke = self._stroke(params, temperature)
             has_ended |= stroke[:, 4] == 1
             if bool(has_ended.all()):
                 break
-            drawn.append((rows, stroke))
+            parts[-1][1].append(stroke)
             if drop_ended and step % DROP_EVERY == 0 and bool(has_ended.any()):
                 going_on = (~has_ended).nonzero()[:, 0]
                 rows, static, stroke = rows[going_on], static[going_on], stroke[going_on]
                 state = tuple(part[going_on] for part in state)
                 has_ended = has_ended[going_on]
-        points = torch.zeros(len(drawn), count, STROKE_SIZE, device=self.device)
-        for step, (of_rows, strokes) in enumerate(drawn):
-            points[step, of_rows] = strokes
+                parts.append((rows, []))
+        points = self._joined(parts, count)
         lengths = (points[:, :, 4].cumsum(0) == 0).sum(0)
         return [points[:length, row] for row, length in enumerate(lengths.tolist())]
+
+    def _joined(self, parts: list[tuple[Tensor, list[Tensor]]], count: int) -> Tensor:
+        """All strokes [N, count, 5]; 0 where a sketch was no longer in the batch."""
+        stacked = [(rows, torch.stack(strokes)) for rows, strokes in parts if strokes]
+        if len(stacked) == 1 and len(stacked[0][0]) == count:
+            return stacked[0][1]
+        steps = sum(len(strokes) for _, strokes in stacked)
+        points, step = torch.zeros(steps, count, STROKE_SIZE, device=self.device), 0
+        for rows, strokes in stacked:
+            points[step : step + len(strokes), rows] = strokes
+            step += len(strokes)
+        return points
 
     def _stroke(self, params: Tensor, temperature: float) -> Tensor:
         rows, mixtures = len(params), self.model.config.num_mixture
