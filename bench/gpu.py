@@ -6,8 +6,8 @@ N, B and T; and the peak of the device's memory. The sampler beside an eager loo
 GPU's own (events on its stream). TF32 is off everywhere, so that float32 means the same for all.
 
 Nothing here was ever run on a GPU: untested there. The same functions run on the CPU in
-`tests/test_bench.py`, and but for the clock and the peak of memory they are those of the other
-suites.
+`tests/test_bench_peers.py`, and but for the clock and the peak of memory they are those of the
+other suites.
 """
 
 from __future__ import annotations

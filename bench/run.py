@@ -145,7 +145,9 @@ def checked(
 def check_writable(out: Path, json_file: Path | None) -> None:
     """End the program before anything is measured where the results could not be written."""
     if json_file is not None and json_file.exists() and not json_file.is_file():
-        refuse(f"--json is {json_file}, which is not a regular file; one would be replaced")
+        refuse(
+            f"--json is {json_file}, which is not a regular file; it takes one to write or replace"
+        )
     for folder in (out, *([json_file.parent] if json_file else [])):
         there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         if not there.is_dir():
@@ -157,7 +159,10 @@ def check_writable(out: Path, json_file: Path | None) -> None:
 def check_backend() -> None:
     """End the program where what is called ours would not be our kernels."""
     for op in backends.implemented("native") or ("lstm",):
-        chosen = backends.select(op, torch.device("cpu"))
+        try:
+            chosen = backends.select(op, torch.device("cpu"))
+        except backends.BackendError as error:
+            refuse(str(error), status=1)
         if chosen != "native":
             refuse(
                 f"{op} would run on the {chosen} backend; benchmarks are of the native one "
