@@ -150,7 +150,7 @@ def test_a_run_that_disagrees_reports_nothing(tmp_path: Path) -> None:
         "agreement.ON_CPU = agreement.Tolerance(1e-12, 1e-12);"
         f"sys.argv = ['run.py', 'ops', '--quick', '--out', {str(tmp_path / 'out')!r}]; run.app()"
     )
-    command = [sys.executable, "-c", code]
+    command = [sys.executable, "-P", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1
     assert "no time is taken of things that differ" in done.stderr
