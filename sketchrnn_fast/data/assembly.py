@@ -70,7 +70,7 @@ def assemble(
     Args:
         out: an `.npz`, or a store's folder.
         work: the work folder, which gets what the dataset is made in.
-        dtype: int16 or float32, as the parts have it.
+        dtype: int16 or float32, which holds what all parts have.
         provenance: what the store says of its making; what was left out is added.
 
     Returns:
@@ -89,7 +89,7 @@ def assemble(
     writer = StoreWriter(folder, dtype)
     counts = dict.fromkeys(SPLITS, 0)
     try:
-        for sketches, labels, splits in _dealt(made, is_repeat, classes, sizes, total, deal):
+        for sketches, labels, splits in _dealt(made, is_repeat, classes, sizes, total, deal, dtype):
             for code, split in enumerate(SPLITS):
                 mine = splits == code
                 if mine.any():
@@ -147,6 +147,7 @@ def _dealt(
     sizes: tuple[int, int, int],
     total: int,
     deal: Deal,
+    dtype: np.dtype[Any],
 ) -> Iterator[tuple[Sketches, NDArray[np.int32], NDArray[np.int8]]]:
     """The sketches that are no repetitions, their labels, and their splits (-1 for none)."""
     number = {name: code for code, name in enumerate(classes)}
@@ -156,7 +157,7 @@ def _dealt(
         part = parts.read_part(path)
         kept = ~is_repeat[before : before + len(part.sketches)]
         before += len(part.sketches)
-        sketches = part.sketches.take(kept)
+        sketches, _ = part.sketches.take(kept).to_dtype(dtype)
         of_part = np.array([number[name] for name in part.names] or [0], np.int32)
         if part.split is not None and deal.splits is None:
             splits = np.full(len(sketches), SPLITS.index(part.split), np.int8)

@@ -27,15 +27,12 @@ from sketchrnn_fast.data import parts, store
 from sketchrnn_fast.data.assembly import Deal, Parts, Progress, assemble
 from sketchrnn_fast.data.errors import DatasetError
 from sketchrnn_fast.data.parts import Recipe, make_part
-from sketchrnn_fast.data.ragged import Sketches
 from sketchrnn_fast.data.simplification import Simplification
 from sketchrnn_fast.data.sources import Piece, find, pieces
 from sketchrnn_fast.data.splitting import SplitSizes
 from sketchrnn_fast.files import check_can_write, write_atomically
 
-_GLANCE = 1 / 64  # of a usual piece: to see what a file holds
 _FAILED = "failed"  # stands in the work folder of a conversion that an error ended
-_MAY_HOLD_SKETCHES = (".npz", ".npy", ".ndjson", ".jsonl")
 _PLAN = "plan.json"
 _WORK_SUFFIX = ".partial"
 # Problems that the provenance tells one by one; the others it counts.
@@ -56,8 +53,8 @@ class Options:
         splits: sizes of the splits. None keeps the splits that datasets among the inputs have, and
             deals the other sketches out as `SplitSizes()`.
         seed: of the random deal.
-        dtype: of the offsets, int16 or float32; None takes float32 if an input has numbers that
-            are not whole and are not simplified.
+        dtype: of the offsets, int16 or float32. None rounds simplified drawings, as QuickDraw's
+            are, keeps the others as they are, and takes float32 if int16 does not hold these.
         skip_bad: leaves out drawings that cannot be read, instead of stopping at the first.
     """
 
@@ -148,7 +145,7 @@ def convert(
     recipe = Recipe(
         options.simplify,
         options.simplification,
-        options.dtype or _natural_dtype(files, options),
+        options.dtype,
         options.min_points,
         options.max_points,
         options.only_recognized,
@@ -160,6 +157,8 @@ def convert(
     reader = _Reader(work, recipe, options.skip_bad, jobs, report)
     try:
         reader.read(files)
+        if not reader.sketches:
+            raise DatasetError(_nothing_left(files, reader.left_out))
         counts, classes, left_out = assemble(
             out,
             work,
@@ -167,8 +166,8 @@ def convert(
                 reader.paths, reader.sketches, reader.split_sketches, reader.names, reader.left_out
             ),
             Deal(options.splits, options.seed, options.deduplicate),
-            np.dtype(recipe.dtype),
-            _provenance(files, recipe, options, reader.problems),
+            np.dtype(reader.dtype),
+            _provenance(files, reader.dtype, options, reader.problems),
             report,
         )
     except DatasetError:
@@ -181,6 +180,15 @@ def convert(
 
 def _no_progress(stage: str, done: int, total: int) -> None:
     pass
+
+
+def _nothing_left(files: Sequence[Path], left_out: dict[str, int]) -> str:
+    """Why there is no dataset to write."""
+    named = f"{files[0]}" if len(files) == 1 else f"the {len(files)} files, {files[0]} the first,"
+    if not left_out:
+        return f"{named} {'holds' if len(files) == 1 else 'hold'} no drawing"
+    reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
+    return f"no drawing of {named} is left: {reasons}"
 
 
 # --------------------------------------------------------------------------------------------
@@ -202,36 +210,6 @@ def _check_out(out: Path) -> None:
         raise DatasetError(f"{out} exists; a store is written as a new folder")
     if not out.resolve().parent.is_dir():
         raise DatasetError(f"{out} cannot be written: there is no folder {out.parent}")
-
-
-def _natural_dtype(files: Sequence[Path], options: Options) -> str:
-    """float32 where sketches come as floats that are not all whole, and stay as they are."""
-    if options.simplify == "all":
-        return "int16"
-    for path in files:
-        if path.is_dir():
-            if store.open_store(path).dtype == "float32":
-                return "float32"
-        elif path.suffix.lower() in _MAY_HOLD_SKETCHES and _has_fractions(path):
-            return "float32"
-    return "int16"
-
-
-def _has_fractions(path: Path) -> bool:
-    """Whether a file's sketches have offsets that are not whole.
-
-    Of a file of lines no more is read than shows that it is one.
-    """
-    for piece in pieces([path], _GLANCE):
-        drawings = piece.read().drawings
-        if not len(drawings.points):
-            continue
-        if not isinstance(drawings, Sketches):
-            return False
-        values = drawings.points[:, :2]
-        if values.dtype.kind == "f" and not np.array_equal(values, np.rint(values)):
-            return True
-    return False
 
 
 def _fingerprint(files: Sequence[Path], recipe: Recipe) -> str:
@@ -297,6 +275,7 @@ class _Reader:
         self.names: set[str] = set()
         self.left_out: dict[str, int] = {}
         self.problems: list[str] = []
+        self.dtype = recipe.dtype or "int16"
         self.reused = 0
         self._bytes = 0
         self._total = 0
@@ -365,6 +344,8 @@ class _Reader:
         if piece.split is not None:
             self.split_sketches += part.sketches
         self.names.update(part.names)
+        if part.sketches and part.dtype == "float32":
+            self.dtype = "float32"
         self.paths.append(path)
         self._bytes += piece.size
         self.report("reading", min(self._bytes, self._total), self._total)
@@ -381,7 +362,7 @@ def _size(path: Path) -> int:
 
 
 def _provenance(
-    files: Sequence[Path], recipe: Recipe, options: Options, problems: Sequence[str]
+    files: Sequence[Path], dtype: str, options: Options, problems: Sequence[str]
 ) -> dict[str, Any]:
     """What a store says of its making."""
     named = [
@@ -392,6 +373,6 @@ def _provenance(
         "made_by": "sketchrnn-fast data convert",
         "inputs": named,
         "input_files": len(files),
-        "options": {**asdict(options), "dtype": recipe.dtype},
+        "options": {**asdict(options), "dtype": dtype},
         "problems": list(problems),
     }

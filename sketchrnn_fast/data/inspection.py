@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from sketchrnn_fast.data import store
 from sketchrnn_fast.data.chunks import Problem
 from sketchrnn_fast.data.dataset import OFFSET_LIMIT
+from sketchrnn_fast.data.errors import DatasetError
 from sketchrnn_fast.data.moments import LengthTable
 from sketchrnn_fast.data.npz import SPLITS
-from sketchrnn_fast.data.parts import Recipe, finish
+from sketchrnn_fast.data.parts import Recipe, finish, without_oversized
 from sketchrnn_fast.data.ragged import Sketches
 from sketchrnn_fast.data.simplification import Simplification
 from sketchrnn_fast.data.sources import Piece, find, pieces
@@ -24,6 +25,8 @@ from sketchrnn_fast.philox import Stream, philox4x32
 
 # Drawings as they are; float32 holds what any source has.
 _AS_IT_IS = Recipe("none", Simplification(), "float32", 1, None, False, False)
+# What `convert` does unless it is told otherwise; validate names what that could not take.
+_CONVERTED = replace(_AS_IT_IS, simplify="auto")
 
 Report = Callable[[int, int], None]
 
@@ -73,12 +76,12 @@ def inspect(
         report: called with bytes done and bytes in all.
 
     Raises:
-        DatasetError: an input cannot be read as a whole.
+        DatasetError: an input cannot be read as a whole, or there is nothing in any.
     """
     findings = Findings()
     lottery = _Lottery(pictured, seed)
     seen = 0
-    for piece, sketches, codes, names, problems in _read_all(inputs, report):
+    for piece, sketches, codes, names, problems in _read_all(inputs, _AS_IT_IS, report):
         findings.problems += problems
         split = piece.split or ""
         before = findings.tables.get(split, LengthTable.empty())
@@ -90,6 +93,8 @@ def inspect(
             findings.notes[note] = findings.notes.get(note, 0) + count
         lottery.enter(sketches, seen)
         seen += len(sketches)
+    if not seen and not findings.problems:
+        raise DatasetError(f"{' and '.join(map(str, inputs))}: there is no drawing")
     findings.chosen = lottery.drawn()
     return findings
 
@@ -97,17 +102,20 @@ def inspect(
 def validate(
     inputs: Sequence[str | os.PathLike[str]], report: Report | None = None
 ) -> Iterator[str]:
-    """A sentence for every drawing that cannot be read, as they are found.
+    """A sentence for every drawing that cannot be read or converted, as they are found.
 
     Besides single drawings, a store is checked as a whole: offsets, labels, order and the tables of
-    its description; a dataset for splits without sketches.
+    its description; a dataset for splits without sketches; a file for having any drawing.
 
     Raises:
         DatasetError: an input cannot be read as a whole.
     """
     tables: dict[tuple[Path, str], LengthTable] = {}
-    for piece, sketches, _, _, problems in _read_all(inputs, report):
+    found: set[Path] = set()
+    for piece, sketches, _, _, problems in _read_all(inputs, _CONVERTED, report):
         yield from problems
+        if len(sketches) or problems or piece.split is not None:
+            found.update(piece.paths)
         if piece.split is not None:
             key = (piece.paths[0], piece.split)
             before = tables.get(key, LengthTable.empty())
@@ -115,6 +123,8 @@ def validate(
     for path in find(inputs):
         if store.is_store(path):
             yield from _store_problems(path, tables)
+        if path not in found:
+            yield f"{path} holds no drawing"
     for (path, split), table in tables.items():
         if not table.sketches:
             yield f"{path}, split {split} holds no good sketch; a dataset has some in each split"
@@ -143,7 +153,10 @@ def _store_problems(path: Path, tables: dict[tuple[Path, str], LengthTable]) -> 
 _Found = tuple[Piece, Sketches, NDArray[np.int32], tuple[str, ...], list[str]]
 
 
-def _read_all(inputs: Sequence[str | os.PathLike[str]], report: Report | None) -> Iterator[_Found]:
+def _read_all(
+    inputs: Sequence[str | os.PathLike[str]], recipe: Recipe, report: Report | None
+) -> Iterator[_Found]:
+    """All drawings as they are, without those that the recipe could not take."""
     files = find(inputs)
     total = sum(1 if path.is_dir() else path.stat().st_size for path in files)
     done = records = 0
@@ -151,7 +164,7 @@ def _read_all(inputs: Sequence[str | os.PathLike[str]], report: Report | None) -
     for piece in pieces(files):
         if piece.group != group:
             group, records = piece.group, 0
-        chunk = piece.read()
+        chunk = without_oversized(piece.read(), recipe)
         sketches, kept, problems, _ = finish(chunk, _AS_IT_IS)
         yield piece, sketches, kept.codes, kept.names, _sentences(piece, records, problems)
         records += chunk.records

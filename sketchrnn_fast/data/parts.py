@@ -7,7 +7,7 @@ import json
 import os
 import uuid
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,26 @@ from sketchrnn_fast.data.errors import DatasetError
 from sketchrnn_fast.data.ragged import Lines, Sketches, concatenate, content_hashes
 from sketchrnn_fast.data.simplification import Simplification
 from sketchrnn_fast.data.sources import Piece
+from sketchrnn_fast.strokes import positions_within
 
 # Raise it whenever parts are made differently.
-VERSION = 1
-# Drawings that are simplified at once: their resampled points are many times those that stay.
-_AT_ONCE = 1024
+VERSION = 2
+# Points between the steps of the simplification: of a drawing, and of those simplified at once.
+MOST_POINTS = 1 << 18
+_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is done to each drawing, whatever the others; the fields are those of `Options`."""
+    """What is done to each drawing, whatever the others; the fields are those of `Options`.
+
+    Where `dtype` is None, simplified drawings become int16; the others do where int16 holds them as
+    they are, else float32.
+    """
 
     simplify: str
     simplification: Simplification
-    dtype: str
+    dtype: str | None
     min_points: int
     max_points: int | None
     only_recognized: bool
@@ -47,6 +53,7 @@ class Summary:
     sketches: int
     split: str | None
     names: tuple[str, ...]
+    dtype: str
     problems: list[Problem]
     left_out: dict[str, int]
 
@@ -74,6 +81,7 @@ def make_part(piece: Piece, path: Path, recipe: Recipe) -> None:
         "sketches": len(sketches),
         "split": piece.split,
         "names": chunk.names,
+        "dtype": sketches.points.dtype.name,
         "problems": problems,
         "left_out": left_out,
     }
@@ -97,21 +105,17 @@ def _salts(names: tuple[str, ...]) -> NDArray[np.uint64]:
 
 
 def finish(chunk: Chunk, recipe: Recipe) -> tuple[Sketches, Chunk, list[Problem], dict[str, int]]:
-    """The sketches of a chunk, as the recipe wants them.
+    """The sketches of a chunk, as the recipe wants them, all of one dtype.
 
     Returns:
         the sketches that are kept; the chunk with the places and classes of these; all problems;
         and why how many others were left out.
     """
+    chunk = without_oversized(chunk, recipe)
     problems = list(chunk.problems)
-    wants = {
-        "auto": chunk.is_raw,
-        "all": np.ones(len(chunk.places), np.bool_),
-        "none": np.zeros(len(chunk.places), np.bool_),
-    }[recipe.simplify]
-    made, fits = _sketches(chunk.drawings, wants, recipe)
+    made, fits = _sketches(chunk.drawings, _wants(chunk, recipe), recipe)
     problems += [
-        Problem(place, f"has offsets that {recipe.dtype} cannot hold")
+        Problem(place, f"has offsets that {made.points.dtype.name} cannot hold")
         for place in chunk.places[~fits].tolist()
     ]
     most = recipe.max_points
@@ -135,32 +139,89 @@ def finish(chunk: Chunk, recipe: Recipe) -> tuple[Sketches, Chunk, list[Problem]
     return made.take(kept), of_kept, sorted(problems), reasons
 
 
+def without_oversized(chunk: Chunk, recipe: Recipe) -> Chunk:
+    """The chunk without the drawings that are too large to be simplified: they are problems."""
+    wants = _wants(chunk, recipe)
+    if not wants.any():
+        return chunk
+    points = np.zeros(len(wants))
+    points[wants] = recipe.simplification.points_between(_lines(chunk.drawings.take(wants)))
+    fits = points <= MOST_POINTS
+    if fits.all():
+        return chunk
+    what = f"points, simplified; at most {MOST_POINTS} are taken"
+    problems = [
+        Problem(place, f"goes through {count:.6g} {what}")
+        for place, count in zip(chunk.places[~fits].tolist(), points[~fits], strict=True)
+    ]
+    return replace(
+        chunk,
+        drawings=chunk.drawings.take(fits),
+        places=chunk.places[fits],
+        codes=chunk.codes[fits],
+        is_raw=chunk.is_raw[fits],
+        problems=sorted(chunk.problems + problems),
+    )
+
+
+def _wants(chunk: Chunk, recipe: Recipe) -> NDArray[np.bool_]:
+    """Which drawings are simplified."""
+    if recipe.simplify == "auto":
+        return chunk.is_raw
+    return np.full(len(chunk.places), recipe.simplify == "all")
+
+
+def _lines(drawings: Lines | Sketches) -> Lines:
+    return drawings if isinstance(drawings, Lines) else drawings.to_lines()
+
+
 def _sketches(
     drawings: Lines | Sketches, wants: NDArray[np.bool_], recipe: Recipe
 ) -> tuple[Sketches, NDArray[np.bool_]]:
-    """All drawings as sketches of the recipe's dtype, and whether each fits into it."""
-    dtype = np.dtype(recipe.dtype)
+    """All drawings as sketches of one dtype, and whether each fits into it."""
+    plain, plain_fits = _as_they_are(drawings.take(~wants), recipe.dtype)
     if not wants.any():
-        whole = drawings.to_sketches() if isinstance(drawings, Lines) else drawings
-        return whole.to_dtype(dtype)
+        return plain, plain_fits
+    simple, simple_fits = _simplified(_lines(drawings.take(wants)), recipe)
+    fits = np.empty(len(wants), np.bool_)
+    fits[wants], fits[~wants] = simple_fits, plain_fits
+    return _interleaved(simple, plain, wants), fits
+
+
+def _as_they_are(
+    drawings: Lines | Sketches, dtype: str | None
+) -> tuple[Sketches, NDArray[np.bool_]]:
+    sketches = drawings.to_sketches() if isinstance(drawings, Lines) else drawings
+    if dtype is None:
+        dtype = "int16" if _are_int16(sketches.points[:, :2]) else "float32"
+    return sketches.to_dtype(np.dtype(dtype))
+
+
+def _are_int16(offsets: NDArray[Any]) -> bool:
+    """Whether int16 holds these numbers."""
+    if not offsets.size:
+        return True
+    limits = np.iinfo(np.int16)
+    return bool(
+        (offsets.dtype.kind in "iu" or np.array_equal(offsets, np.rint(offsets)))
+        and offsets.min() >= limits.min
+        and offsets.max() <= limits.max
+    )
+
+
+def _simplified(lines: Lines, recipe: Recipe) -> tuple[Sketches, NDArray[np.bool_]]:
     made, fits = [], []
-    for start in range(0, len(wants), _AT_ONCE):
-        here = np.zeros(len(wants), np.bool_)
-        here[start : start + _AT_ONCE] = True
-        some = drawings.take(here)
-        some_wants = wants[here]
-        lines = some if isinstance(some, Lines) else some.to_lines()
-        simple = recipe.simplification(lines.take(some_wants)).to_sketches()
-        others = some.take(~some_wants)
-        plain = others.to_sketches() if isinstance(others, Lines) else others
-        sketches, fit = _interleaved(simple, plain, some_wants).to_dtype(dtype)
+    batch = np.cumsum(recipe.simplification.points_between(lines)) // _AT_ONCE
+    for number in np.unique(batch):
+        simple = recipe.simplification(lines.take(batch == number)).to_sketches()
+        sketches, fit = simple.to_dtype(np.dtype(recipe.dtype or "int16"))
         made.append(sketches)
         fits.append(fit)
     return concatenate(made), np.concatenate(fits)
 
 
 def _interleaved(first: Sketches, second: Sketches, is_first: NDArray[np.bool_]) -> Sketches:
-    """Sketches of both, in the order that `is_first` says."""
+    """Sketches of both, in the order that `is_first` says, of the dtype that holds both."""
     if is_first.all():
         return first
     both = concatenate([first, second])
@@ -168,8 +229,8 @@ def _interleaved(first: Sketches, second: Sketches, is_first: NDArray[np.bool_])
     order[is_first] = np.arange(len(first))
     order[~is_first] = len(first) + np.arange(len(second))
     lengths = both.lengths[order]
-    rows = np.repeat(both.starts[order] - (np.cumsum(lengths) - lengths), lengths)
-    return Sketches(both.points[rows + np.arange(lengths.sum())], lengths)
+    rows = np.repeat(both.starts[order], lengths) + positions_within(lengths)
+    return Sketches(both.points[rows], lengths)
 
 
 # --------------------------------------------------------------------------------------------

@@ -175,12 +175,12 @@ def content_hashes(sketches: Sketches, salt: NDArray[np.uint64]) -> NDArray[np.u
     two agree with a probability of about n² / 2⁶⁵.
 
     Args:
-        sketches: int16 or float32.
+        sketches: int16, or float32 with the same hashes for the same numbers.
         salt: uint64 `[D]`, such as the class.
     """
-    width = np.uint32 if sketches.points.dtype.itemsize == 4 else np.uint16
-    rows = np.ascontiguousarray(sketches.points)
-    rows = np.where(rows == 0, rows.dtype.type(0), rows).view(width).astype(np.uint64)
+    values = np.ascontiguousarray(sketches.points, np.float32)
+    values = np.where(values == 0, np.float32(0), values)  # one zero
+    rows = values.view(np.uint32).astype(np.uint64)
     mixed = _mix(positions_within(sketches.lengths).astype(np.uint64))
     for column in range(3):
         mixed = _mix(mixed ^ rows[:, column])

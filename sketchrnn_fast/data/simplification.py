@@ -9,6 +9,7 @@ is not published; what it does with ties and roundings is not known.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,8 +54,23 @@ class Simplification:
         if self.size is not None:
             lines = align(lines, self.size)
         if self.spacing:
-            lines = resample(lines, self.spacing)
+            lines = resample(lines, self.spacing, all_points=not self.epsilon)
         return drop_points(lines, self.epsilon) if self.epsilon else lines
+
+    def points_between(self, lines: Lines) -> NDArray[np.float64]:
+        """How many points each drawing has before points are dropped, at most: float64 `[D]`.
+
+        Memory goes with their number; time, with drawings that zigzag, with its square.
+        """
+        if not len(lines):
+            return np.zeros(0)
+        made = lines.line_lengths.astype(np.float64)
+        if self.spacing:
+            aligned = lines if self.size is None else align(lines, self.size)
+            steps = _Way.of(aligned, self.spacing).steps + 1
+            # Of the points on a straight piece two are taken, and the ends of the line.
+            made = np.minimum(steps, 2 * made + 1) if self.epsilon else steps
+        return np.add.reduceat(made, np.cumsum(lines.line_counts) - lines.line_counts)
 
 
 def align(lines: Lines, size: float) -> Lines:
@@ -72,39 +88,88 @@ def align(lines: Lines, size: float) -> Lines:
     return Lines(points, lines.line_lengths, lines.line_counts)
 
 
-def resample(lines: Lines, spacing: float) -> Lines:
+@dataclass(frozen=True, eq=False)
+class _Way:
+    """Lines by the way along them: one table serves all, in which each goes on after the last.
+
+    Attributes:
+        points: float64 `[P, 2]`.
+        firsts: where lines begin among them, int64 `[L]`.
+        walked: the way up to each point, float64 `[P]`.
+        start: that up to the first point of each line, float64 `[L]`.
+        steps: points that stand on each line before its last one, whole numbers, float64 `[L]`.
+    """
+
+    points: NDArray[np.float64]
+    firsts: NDArray[np.int64]
+    walked: NDArray[np.float64]
+    start: NDArray[np.float64]
+    steps: NDArray[np.float64]
+
+    @staticmethod
+    def of(lines: Lines, spacing: float) -> _Way:
+        points = lines.points.astype(np.float64)
+        lengths = lines.line_lengths
+        firsts = np.cumsum(lengths) - lengths
+        way = np.hypot(*np.diff(points, axis=0, prepend=points[:1]).T)
+        way[firsts] = 0.0
+        way[firsts[1:]] = spacing  # a gap between lines
+        walked = np.cumsum(way)
+        start = walked[firsts]
+        # A last full step that reaches the end but for rounding is the end.
+        steps = np.ceil((walked[firsts + lengths - 1] - start) / spacing * (1 - 1e-12))
+        return _Way(points, firsts, walked, start, np.where(lengths > 1, np.maximum(steps, 1), 0))
+
+
+def resample(lines: Lines, spacing: float, *, all_points: bool = True) -> Lines:
     """A point every `spacing` along each line, from its first point on; its last point stays.
 
-    Raises:
-        DatasetError: more than 2²⁰ points would stand on one line.
+    Args:
+        lines: the drawings.
+        spacing: above 0.
+        all_points: if False, of the points between two corners of a line only the first and the
+            last are made. The distance from any chord is convex along a straight piece, so one of
+            these two is the furthest of the piece, and `drop_points` keeps the same points.
     """
     if not len(lines):
         return lines
-    points = lines.points.astype(np.float64)
+    way = _Way.of(lines, spacing)
     lengths = lines.line_lengths
-    firsts = np.cumsum(lengths) - lengths
-    steps = np.hypot(*np.diff(points, axis=0, prepend=points[:1]).T)
-    steps[firsts] = 0.0
-    # Distances go on over the ends of lines, a gap apart, so that one table serves all lines.
-    steps[firsts[1:]] = spacing
-    walked = np.cumsum(steps)
-    start = walked[firsts]
-    total = walked[firsts + lengths - 1] - start
-    # A last full step that reaches the end but for rounding is the end.
-    whole = np.ceil(total / spacing * (1 - 1e-12)).astype(np.int64)
-    if whole.max() > 1 << 20:
-        raise DatasetError(
-            f"a line is {total.max():.6g} long: with a point every {spacing:g} that is too many"
-        )
-    counts = np.where(lengths > 1, np.maximum(whole, 1) + 1, 1)
-    place = positions_within(counts)
-    wanted = np.repeat(start, counts) + place * spacing
-    made = np.stack([np.interp(wanted, walked, points[:, axis]) for axis in (0, 1)], axis=1)
+    numbers, counts = (_all_steps if all_points else _outer_steps)(way, lengths, spacing)
+    wanted = np.repeat(way.start, counts) + numbers * spacing
+    made = np.stack([np.interp(wanted, way.walked, way.points[:, axis]) for axis in (0, 1)], axis=1)
     # Ends are taken as they are: the table has rounded them.
     ends = np.cumsum(counts) - 1
-    made[ends] = points[firsts + lengths - 1]
-    made[ends - counts + 1] = points[firsts]
+    made[ends] = way.points[way.firsts + lengths - 1]
+    made[ends - counts + 1] = way.points[way.firsts]
     return Lines(made, counts, lines.line_counts)
+
+
+_Steps = tuple[NDArray[Any], NDArray[np.int64]]
+
+
+def _all_steps(way: _Way, lengths: NDArray[np.int64], spacing: float) -> _Steps:
+    """Numbers of all steps, line by line, and how many each line has, its end among them."""
+    counts = way.steps.astype(np.int64) + 1
+    return positions_within(counts), counts
+
+
+def _outer_steps(way: _Way, lengths: NDArray[np.int64], spacing: float) -> _Steps:
+    """The same, but of the steps between a point and the next only the first and the last."""
+    last_step = np.repeat(way.steps - 1, lengths)
+    reached = np.floor((way.walked - np.repeat(way.start, lengths)) / spacing)
+    reached = np.minimum(reached, last_step)
+    # Before each point of a line: the first step after the point before, and the last one.
+    numbers = np.stack([np.roll(reached, 1) + 1, reached, last_step + 1], axis=1)
+    numbers[way.firsts, :2] = 0
+    taken = np.zeros(numbers.shape, np.bool_)
+    taken[:, 1] = numbers[:, 1] >= numbers[:, 0]
+    taken[:, 0] = numbers[:, 1] > numbers[:, 0]
+    taken[way.firsts, 1] = True
+    ends = way.firsts + lengths - 1
+    taken[ends[lengths > 1], 2] = True
+    counts = np.add.reduceat(taken.sum(axis=1), way.firsts)
+    return numbers[taken], counts
 
 
 def drop_points(lines: Lines, epsilon: float) -> Lines:

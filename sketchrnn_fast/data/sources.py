@@ -143,12 +143,11 @@ def _inside(folder: Path, above: tuple[Path, ...] = ()) -> list[Path]:
     return found
 
 
-def pieces(files: Sequence[Path], scale: float = 1.0) -> Iterator[Piece]:
+def pieces(files: Sequence[Path]) -> Iterator[Piece]:
     """Cut the files into pieces, as they are needed.
 
     Args:
         files: the result of `find`.
-        scale: pieces are this times as large as usual.
 
     Raises:
         DatasetError: a file is found to be cut short, or not what its name says.
@@ -169,16 +168,15 @@ def pieces(files: Sequence[Path], scale: float = 1.0) -> Iterator[Piece]:
         if kind == "json":
             from sketchrnn_fast.data import json_lines
 
-            for start, stop in json_lines.ranges(path, max(1, int(JSON_BYTES * scale))):
+            for start, stop in json_lines.ranges(path, JSON_BYTES):
                 yield Piece(kind, (path,), start, stop, labels)
         elif kind == "bin":
-            for start, stop in quickdraw_bin.ranges(path, max(1, int(BIN_BYTES * scale))):
+            for start, stop in quickdraw_bin.ranges(path, BIN_BYTES):
                 yield Piece(kind, (path,), start, stop, labels)
         elif kind == "store":
             for split, count in store.counts(path).items():
-                step = max(1, int(STORE_SKETCHES * scale))
-                for start in range(0, count, step):
-                    stop = min(start + step, count)
+                for start in range(0, count, STORE_SKETCHES):
+                    stop = min(start + STORE_SKETCHES, count)
                     yield Piece(kind, (path,), start, stop, split=split)
         else:
             of_file: tuple[str | None, ...] = arrays.split_names(path) or (None,)

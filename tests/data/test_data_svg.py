@@ -50,6 +50,13 @@ def lines(body: str) -> list[list[list[float]]]:
             'height="9"/><path stroke="red" d="M1 1L2 2"/></g>',
             [[[1, 1], [2, 2]]],
         ),
+        # Without fill or line, as bounding boxes are; a class may paint what attributes do not.
+        (
+            '<path d="M0 0h24v24z" fill="none"/><g fill="none" stroke="none"><path d="M0 0h9"/>'
+            '<path stroke="red" d="M1 1L2 2"/></g><path fill="none" class="a" d="M3 3L4 4"/>',
+            [[[1, 1], [2, 2]], [[3, 3], [4, 4]]],
+        ),
+        ('<style>path{stroke:red}</style><path fill="none" d="M1 1L2 2"/>', [[[1, 1], [2, 2]]]),
         ('<path d="M9 9z"/>', [[[9, 9]]]),
         ('<path d="M0 0L1 0M1 0L1 1"/>', [[[0, 0], [1, 0]], [[1, 0], [1, 1]]]),
         (
@@ -64,6 +71,50 @@ def test_shapes_and_transforms_give_these_lines(body, expected):
     assert len(found) == len(expected)
     for mine, other in zip(found, expected, strict=True):
         assert_allclose(mine, other, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        # 10 x 10 into 20 x 40: the smaller scale, 2, and in the middle of the rest.
+        ('<svg width="20" height="40" viewBox="0 0 10 10">LINE</svg>', [[0, 10], [2, 12]]),
+        (
+            '<svg x="5" y="6" width="20" height="40" viewBox="1 1 10 10" '
+            'preserveAspectRatio="none">LINE</svg>',
+            [[3, 2], [5, 6]],
+        ),
+        (
+            '<svg width="20" height="40" viewBox="0 0 10 10" preserveAspectRatio="xMaxYMin  slice">'
+            "LINE</svg>",
+            [[-20, 0], [-16, 4]],
+        ),
+        # Without sizes a viewport is as large as the one around it, here 100 x 50.
+        ('<svg viewBox="0 0 10 10">LINE</svg>', [[25, 0], [30, 5]]),
+        ('<svg width="50%" viewBox="0 0 50 50">LINE</svg>', [[0, 0], [1, 1]]),
+        ('<svg width="20" height="20"><svg viewBox="0 0 10 10">LINE</svg></svg>', [[0, 0], [2, 2]]),
+        (
+            '<symbol id="s" viewBox="0 0 10 10" width="7">LINE</symbol>'
+            '<use href="#s" x="3" width="20" height="20"/>',
+            [[3, 0], [5, 2]],
+        ),
+        ('<symbol id="s" viewBox="0 0 10 10">LINE</symbol><use href="#s"/>', [[25, 0], [30, 5]]),
+        ('<symbol id="s">LINE</symbol><use href="#s" width="9"/>', [[0, 0], [1, 1]]),
+    ],
+)
+def test_view_boxes_are_fitted_as_the_standard_says(body, expected):
+    body = body.replace("LINE", '<path d="M0 0L1 1"/>')
+    document = f"{HEAD[:-1]} viewBox='0 0 100 50'>{body}</svg>"
+    (found,) = svg.read_lines(document.encode())
+    assert_allclose(found, expected, atol=1e-9)
+
+
+def test_a_view_box_around_everything_that_cannot_be_read_does_not_matter():
+    document = b'<svg viewBox="0 0 100% 100%"><path d="M0 0L1 2"/></svg>'
+    assert_array_equal(svg.read_lines(document), [[[0, 0], [1, 2]]])
+
+
+def test_where_no_size_is_known_a_view_box_keeps_its_own():
+    assert lines('<svg viewBox="5 5 10 10"><path d="M5 5L6 7"/></svg>') == [[[0, 0], [1, 2]]]
 
 
 @pytest.mark.parametrize(
@@ -109,6 +160,15 @@ def test_circles_and_arcs_are_round():
         (b'<svg><path d="M0 0 L 1e300 3"/></svg>', "has coordinates outside"),
         (b'<svg><circle cx="50%" r="3"/></svg>', "has cx='50%', which cannot be read"),
         (b'<svg><rect width="x" height="3"/></svg>', "cannot be read"),
+        (b'<svg><path fill="none" d="M0 0L1 1"/></svg>', "draws nothing"),
+        (b'<svg><polyline points="0 0 1"/></svg>', "points are not pairs of numbers: '0 0 1'"),
+        (b'<svg><polygon points="0 0 1 a"/></svg>', "points are not pairs of numbers: '0 0 1 a'"),
+        (b'<svg><polygon points="' + b"1.5" * 4096 + b' x"/></svg>', "are not pairs of numbers"),
+        (b'<svg><path transform="foo(1)" d="M0 0L1 1"/></svg>', "has a transform that cannot be"),
+        (b'<svg><path transform="scale(a)" d="M0 0L1 1"/></svg>', "has a transform that cannot"),
+        (b'<svg><path transform="scale(2" d="M0 0L1 1"/></svg>', "has a transform that cannot be"),
+        (b'<svg><svg viewBox="0 0 1"/></svg>', "has the viewBox '0 0 1'; it is x, y, width and"),
+        (b'<svg><svg viewBox="0 0 0 9"/></svg>', "has the viewBox '0 0 0 9'; it is x, y, width"),
         (b'<?xml version="1.0" encoding="no-such"?><svg/>', "in an encoding that cannot be read"),
         (b"<svg>" * 200 + b"</svg>" * 200, "nested more than 100 deep"),
         (b"<svg>" + b"<g/>" * 60_000 + b"</svg>", "has more than 50000 elements"),
