@@ -53,6 +53,13 @@ app.command("import")(import_model)  # a word of Python's, which no function can
 app.add_typer(data.app)
 
 
+def _sentence(error: Exception) -> str:
+    """What an error says, without the numbers that the system gives its own."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
+
+
 def main() -> None:
     """Run the command line; bad input, or too little memory, ends it with one sentence.
 
@@ -63,7 +70,7 @@ def main() -> None:
         app()
     except (UserError, OSError) as error:
         if not (isinstance(error, UserError) and error.is_told):
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {_sentence(error)}", file=sys.stderr)
         sys.exit(error.exit_code if isinstance(error, UserError) else 2)
     except MemoryError as error:
         print(f"error: {str(error) or 'there is not enough memory'}", file=sys.stderr)

@@ -29,6 +29,7 @@ from sketchrnn_fast.files import sync
 MOST_BYTES = 1 << 34
 _BLOCK = 1 << 16
 _ATTEMPTS = 6
+_ATTEMPTS_UNANSWERED = 2  # as long as no server has said anything
 _TIMEOUT = 30.0
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)$")
@@ -198,6 +199,7 @@ class _Transfer:
         self.stream = stream
         self.progress = progress
         self.pause = pause
+        self.is_answered = False
 
     def complete(self) -> None:
         """Attempt until everything is there; attempts that got further do not count."""
@@ -209,10 +211,11 @@ class _Transfer:
                 return
             except _BrokenOffError as reason:
                 failures = 1 if self._have() > before else failures + 1
-                if failures >= _ATTEMPTS:
+                if failures >= (_ATTEMPTS if self.is_answered else _ATTEMPTS_UNANSWERED):
+                    have = self._have()
+                    kept = f"; {have} bytes are kept, and the same call goes on from there"
                     raise DatasetError(
-                        f"{self.url} cannot be downloaded: {reason}; {self._have()} bytes are "
-                        "kept, and the same call goes on from there"
+                        f"{self.url} cannot be downloaded: {reason}{kept if have else ''}"
                     ) from None
                 time.sleep(self.pause * 2 ** (failures - 1))
 
@@ -223,11 +226,13 @@ class _Transfer:
         try:
             response = urllib.request.urlopen(self._request(have), timeout=_TIMEOUT)
         except urllib.error.HTTPError as error:
+            self.is_answered = True
             with error:
                 self._refused(error, have)
             return
         except (OSError, http.client.HTTPException) as error:  # URLError is an OSError
             raise _BrokenOffError(_reason(error)) from None
+        self.is_answered = True
         with response:
             answer = self._answer(response, have)
             if answer.start != have:
@@ -314,4 +319,4 @@ class _Transfer:
 
 def _reason(error: Exception) -> str:
     reason = getattr(error, "reason", None) or error
-    return f"{reason}" or type(error).__name__
+    return getattr(reason, "strerror", None) or f"{reason}" or type(error).__name__

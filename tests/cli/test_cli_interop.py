@@ -35,6 +35,15 @@ def test_a_checkpoint_goes_out_comes_in_and_trains_on(
     assert command("evaluate", again, "--data_dir", data_dir)[0] == 0
 
 
+def test_a_place_that_the_system_refuses_is_named_without_its_number(
+    command, tmp_path: Path
+) -> None:
+    source = write_decoder(tmp_path / "knot.gen.json")
+    code, out, err = command("import", source, "--out", "/proc/x")
+    assert (code, out) == (2, "")
+    assert re.fullmatch(r"error: /proc/\S*: [A-Z][a-z ]+\n", err)
+
+
 def test_a_published_decoder_is_imported_trained_on_evaluated_and_drawn_with(
     command, data_dir: Path, tmp_path: Path
 ) -> None:

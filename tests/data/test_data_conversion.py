@@ -20,6 +20,7 @@ from sketchrnn_fast.data import conversion as conversion_module
 from sketchrnn_fast.data.arrays import encode_names
 from sketchrnn_fast.data.arrays import read as read_arrays
 from sketchrnn_fast.data.conversion import Options, convert
+from sketchrnn_fast.data.inspection import inspect, validate
 from sketchrnn_fast.data.json_lines import read as read_json
 from sketchrnn_fast.data.simplification import Simplification
 from sketchrnn_fast.data.splitting import SplitSizes
@@ -69,14 +70,6 @@ def all_sketches(path):
 def together(by_split):
     """The sketches of all splits."""
     return [sketch for sketches in by_split.values() for sketch in sketches]
-
-
-@pytest.fixture
-def small_pieces(monkeypatch):
-    monkeypatch.setattr(sources, "BIN_BYTES", 500)
-    monkeypatch.setattr(sources, "JSON_BYTES", 2000)
-    monkeypatch.setattr(sources, "SVG_FILES", 7)
-    monkeypatch.setattr(sources, "STORE_SKETCHES", 11)
 
 
 @pytest.mark.usefixtures("small_pieces")
@@ -336,20 +329,45 @@ def test_a_link_to_a_folder_above_is_not_followed(tmp_path):
     assert sources.find([tmp_path / "in"]) == [folder / "cat.bin"]
 
 
-@pytest.mark.parametrize("suffix", [".npz", ""])
-def test_sketches_in_json_lines_that_are_not_whole_stay_as_they_are(tmp_path, suffix):
-    rows = [[[0.25 + k, 0.5, 0], [0.25, -0.5, 1]] for k in range(30)]
-    path = tmp_path / "a.jsonl"
-    path.write_text("".join(json.dumps({"strokes": row}) + "\n" for row in rows))
-    out = tmp_path / f"out{suffix}"
-    convert([path], out)
-    splits = load([out.name], tmp_path, scale_factor=1.0)
-    found = [
-        split[k].tolist()
-        for split in (splits.train, splits.valid, splits.test)
-        for k in range(len(split))
-    ]
-    assert sorted(found) == sorted(rows)
+def test_a_drawing_too_large_to_be_simplified_is_named_and_may_be_left_out(tmp_path):
+    teeth = list(range(200_000))
+    path = tmp_path / "cat.ndjson"
+    drawings = [[[[0, 9, 3, k + 1], [0, 1, 2, 5], [0, 1, 2, 3]]] for k in range(30)]
+    drawings[7] = [[teeth, [k % 2 for k in teeth], teeth]]
+    path.write_text("".join(json.dumps({"drawing": one}) + "\n" for one in drawings))
+    sentence = r"cat\.ndjson, line 8, goes through 282843 points, simplified; at most 262144"
+    with pytest.raises(DatasetError, match=sentence):
+        convert([path], tmp_path / "out", Options(simplification=Simplification(size=None)))
+    assert list(validate([path])) == []  # in 255 units it is a stroke of some hundred pixels
+    convert([path], tmp_path / "all")
+    result = convert(
+        [path],
+        tmp_path / "out",
+        Options(simplification=Simplification(size=None), skip_bad=True),
+    )
+    assert result.left_out == {"cannot be read": 1}
+    far = [[0, 1e7] * 140_000, [0, 1e7] * 140_000, [0, 1] * 140_000]
+    path.write_text(json.dumps({"drawing": [far]}) + "\n")
+    (found,) = validate([path])
+    assert "cat.ndjson, line 1, goes through 560001 points, simplified" in found
+
+
+def test_inputs_without_drawings_are_named(tmp_path):
+    for name in ("a.bin", "b.ndjson"):
+        (tmp_path / name).touch()
+        with pytest.raises(DatasetError, match=rf"{name} holds no drawing"):
+            convert([tmp_path / name], tmp_path / "out")
+        assert list(validate([tmp_path / name])) == [f"{tmp_path / name} holds no drawing"]
+        with pytest.raises(DatasetError, match=rf"{name}: there is no drawing"):
+            inspect([tmp_path / name])
+    with pytest.raises(DatasetError, match=r"the 2 files, .*a\.bin the first, hold no drawing"):
+        convert([tmp_path], tmp_path / "out")
+    write_ndjson(tmp_path / "b.ndjson", [drawing(1)])
+    with pytest.raises(
+        DatasetError, match=r"no drawing of .* is left: 1 have fewer than 99 points"
+    ):
+        convert([tmp_path / "b.ndjson"], tmp_path / "out", Options(min_points=99))
+    assert list(validate([tmp_path])) == [f"{tmp_path / 'a.bin'} holds no drawing"]
 
 
 def test_a_class_of_two_lines_is_refused_and_a_file_of_that_name_is_one_of_one(tmp_path):

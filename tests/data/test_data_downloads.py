@@ -201,8 +201,22 @@ def test_trouble_of_the_server_is_waited_out_but_not_a_refusal(serve, tmp_path):
     assert len(it.seen) == 1
 
 
+def test_without_any_answer_it_is_tried_once_more_and_with_one_again_and_again(
+    serve, tmp_path, monkeypatch
+):
+    pauses: list[float] = []
+    monkeypatch.setattr(downloads.time, "sleep", pauses.append)
+    with pytest.raises(DatasetError, match="refused"):
+        get("http://127.0.0.1:9/x", tmp_path / "a")
+    assert len(pauses) == 1
+    url, it = serve(send=[100_000, 0])
+    with pytest.raises(DatasetError, match="bytes are kept"):
+        get(url, tmp_path / "a")
+    assert len(it.seen) == 6
+
+
 def test_no_server_is_one_clear_sentence(tmp_path):
-    with pytest.raises(DatasetError, match=r"cannot be downloaded: .*refused"):
+    with pytest.raises(DatasetError, match=r"cannot be downloaded: .*refused$"):
         get("http://127.0.0.1:9/x", tmp_path / "a")
     with pytest.raises(DatasetError, match="is no http or https address"):
         get("file:///etc/passwd", tmp_path / "a")

@@ -134,6 +134,34 @@ def test_sizes_that_cannot_be_are_refused(name, value):
         Simplification(**{name: value}).check()
 
 
-def test_a_line_of_too_many_points_is_refused_not_made():
-    with pytest.raises(DatasetError, match="that is too many"):
-        resample(lines([[(0, 0), (1e7, 0)]]), 1.0)
+@given(some_lines, st.sampled_from([0.7, 1.0, 30.0]), st.sampled_from([0.5, 2.0, 20.0]))
+def test_the_outer_points_of_straight_pieces_are_enough_to_drop_points(found, spacing, epsilon):
+    every = resample(lines(found), spacing)
+    some = resample(lines(found), spacing, all_points=False)
+    expected, made = each(drop_points(every, epsilon)), each(drop_points(some, epsilon))
+    for whole, less, of_all, of_less in zip(each(every), each(some), expected, made, strict=True):
+        assert {tuple(point) for point in less} <= {tuple(point) for point in whole}
+        if not np.array_equal(of_all, of_less):
+            # Of points that are equally far off, either may be kept.
+            assert _furthest(whole, of_less) <= epsilon + 1e-9
+            assert abs(len(of_all) - len(of_less)) <= 2
+
+
+def test_points_between_are_never_fewer_than_there_are(real_data):
+    drawings = read(real_data / "quickdraw_raw" / "sheep.ndjson", 0, 1 << 20, "", False).drawings
+    aligned = align(drawings, 255.0)
+    every = Simplification(epsilon=0.0)
+    assert_array_equal(every.points_between(drawings), resample(aligned, 1.0).lengths)
+    bounds = Simplification().points_between(drawings)
+    made = resample(aligned, 1.0, all_points=False).lengths
+    assert (made <= bounds).all()
+    assert bounds.sum() < 1.5 * made.sum()
+    assert_array_equal(Simplification(spacing=0.0).points_between(drawings), drawings.lengths)
+
+
+def test_a_zigzag_is_simplified_by_its_corners_not_by_its_pixels():
+    """4,100 teeth from wall to wall are a million pixels, of which each tooth would see all."""
+    teeth = np.stack([np.arange(4100) * 0.01, np.arange(4100) % 2 * 255.0], axis=1)
+    (made,) = each(Simplification()(lines([teeth.tolist()])))
+    assert len(made) > 3500
+    assert Simplification().points_between(lines([teeth.tolist()])) == [2 * 4100 + 1]

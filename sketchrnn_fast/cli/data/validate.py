@@ -16,6 +16,6 @@ def validate(inputs: Inputs) -> None:
         typer.echo(sentence)
         count += 1
     if count:
-        typer.echo(f"{count} problems", err=True)
+        typer.echo(f"{count} problem{'s' if count > 1 else ''}", err=True)
         raise typer.Exit(1)
     typer.echo("no problems")
