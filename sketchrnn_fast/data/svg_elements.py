@@ -7,6 +7,7 @@ path data, transforms, lengths.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -193,10 +194,10 @@ class Walk:
         elif element.tag == "use":
             target = self._by_id.get(attributes.get("href", "").removeprefix("#"))
             if target is not None:
-                inner = _moved(element, _transformed(attributes, matrix))
+                inner = _moved(element, _transformed(attributes, matrix), size)
                 self._visit(_used(target, attributes), inner, paint, size, level + 1)
         elif not paint.is_invisible:
-            outline = _outline(element)
+            outline = _outline(element, size)
             if outline is not None:
                 self._take(outline, _transformed(attributes, matrix))
 
@@ -240,8 +241,8 @@ def _used(target: Element, use: dict[str, str]) -> Element:
 def _transformed(attributes: dict[str, str], matrix: Any) -> Any:
     from svgelements import Matrix
 
-    text = attributes.get("transform")
-    if not text:
+    text = attributes.get("transform", "none").strip()
+    if text in ("", "none"):
         return matrix
     if not _TRANSFORMS.fullmatch(text):
         raise DatasetError(f"has a transform that cannot be read: {text[:60]!r}")
@@ -249,10 +250,10 @@ def _transformed(attributes: dict[str, str], matrix: Any) -> Any:
     return parsed("transform", text, lambda: Matrix(text) * matrix)
 
 
-def _moved(element: Element, matrix: Any) -> Any:
+def _moved(element: Element, matrix: Any, size: _Size | None) -> Any:
     from svgelements import Matrix
 
-    x, y = (_length(element, name) for name in ("x", "y"))
+    x, y = (_length(element, name, size) for name in ("x", "y"))
     return Matrix.translate(x, y) * matrix if x or y else matrix
 
 
@@ -278,14 +279,17 @@ def _viewport(element: Element, matrix: Any, around: _Size | None) -> tuple[Any,
     from svgelements import Matrix, Viewbox
 
     box = _view_box(element)
-    width, height = (
-        _side(element, name, None if around is None else around[axis])
-        for axis, name in enumerate(("width", "height"))
-    )
+    sides = []
+    for name in ("width", "height"):
+        text = element.attributes.get(name, "auto")
+        is_part = text == "auto" or _PERCENT.match(text)
+        # Parts of what is not known are not known, but where there is a view box.
+        sides.append(None if is_part and around is None else _length(element, name, around, "100%"))
+    width, height = sides
     if box is None:
         size = None if width is None or height is None else (width, height)
-        return _moved(element, matrix), size
-    x, y = (_length(element, name) for name in ("x", "y"))
+        return _moved(element, matrix, around), size
+    x, y = (_length(element, name, around) for name in ("x", "y"))
     aspect = element.attributes.get("preserveAspectRatio")
     fitted = Viewbox.viewbox_transform(
         x, y, width or box[2], height or box[3], *box, aspect and " ".join(aspect.split())
@@ -305,23 +309,28 @@ def _view_box(element: Element) -> tuple[float, float, float, float] | None:
     return box[0], box[1], box[2], box[3]
 
 
-def _side(element: Element, name: str, around: float | None) -> float | None:
-    """The width or height of a viewport; None where it is a part of what is not known."""
-    text = element.attributes.get(name, "100%").strip()
-    percent = _PERCENT.match("100%" if text == "auto" else text)
-    if percent is None:
-        return _length(element, name)
-    return None if around is None else around * float(percent[1]) / 100
+def _length(
+    element: Element, name: str, around: _Size | None = None, otherwise: str = "0"
+) -> float:
+    """A length that an attribute gives; per cent are of the viewport around it, if that is known.
 
-
-def _length(element: Element, name: str) -> float:
+    Raises:
+        DatasetError: it gives none.
+    """
     from svgelements import Length
 
-    text = element.attributes.get(name, "0")
+    text = element.attributes.get(name, "auto").strip()
+    text = otherwise if text == "auto" else text
+    percent = _PERCENT.match(text)
+    if percent and around is not None:
+        width, height = around
+        is_wide = "x" in name or name == "width"
+        whole = math.hypot(*around) / math.sqrt(2) if name == "r" else width if is_wide else height
+        return whole * float(percent[1]) / 100
     if not _LENGTH.match(text):
         raise DatasetError(
             f"has {name}={text[:20]!r}, which cannot be read: a length is a number, with px, pt, "
-            "pc, cm, mm, in or nothing after it"
+            "pc, cm, mm, in, nothing, or where the drawing has a size, % after it"
         )
     return float(parsed(name, text, lambda: Length(text).value(ppi=96)))
 
@@ -339,7 +348,7 @@ def _numbers(text: str) -> list[float] | None:
 # Shapes
 
 
-def _outline(element: Element) -> Any:
+def _outline(element: Element, around: _Size | None) -> Any:
     """The segments of a shape, or None for an element that draws nothing here."""
     import svgelements
 
@@ -358,7 +367,9 @@ def _outline(element: Element) -> Any:
         return svgelements.Path(of_lines(*zip(numbers[::2], numbers[1::2], strict=True)))
     if element.tag in _SHAPES:
         lengths = {
-            name: _length(element, name) for name in _SHAPES[element.tag] if name in attributes
+            name: _length(element, name, around)
+            for name in _SHAPES[element.tag]
+            if name in attributes
         }
         if element.tag == "line":
             x1, y1, x2, y2 = (lengths.get(name, 0.0) for name in _SHAPES["line"])

@@ -99,6 +99,8 @@ def test_shapes_and_transforms_give_these_lines(body, expected):
         ),
         ('<symbol id="s" viewBox="0 0 10 10">LINE</symbol><use href="#s"/>', [[25, 0], [30, 5]]),
         ('<symbol id="s">LINE</symbol><use href="#s" width="9"/>', [[0, 0], [1, 1]]),
+        ('<line x1="10%" y1="10%" x2="100%" y2="1"/>', [[10, 5], [100, 1]]),
+        ('<svg x="10%" y="10%" transform="none">LINE</svg>', [[10, 5], [11, 6]]),
     ],
 )
 def test_view_boxes_are_fitted_as_the_standard_says(body, expected):
