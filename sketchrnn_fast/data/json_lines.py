@@ -213,8 +213,10 @@ def _parse_drawings(values: list[tuple[str, Any]]) -> tuple[Lines, NDArray[np.bo
     is_raw: list[bool] = []
     for _, drawing in values:
         before = len(lengths)
+        has_times = False
         for line in drawing:
             x, y = line[0], line[1]
+            has_times |= len(line) > 2
             if len(x) != len(y):
                 raise ValueError
             if x:
@@ -224,7 +226,7 @@ def _parse_drawings(values: list[tuple[str, Any]]) -> tuple[Lines, NDArray[np.bo
         if len(lengths) == before:
             raise ValueError
         counts.append(len(lengths) - before)
-        is_raw.append(len(drawing[0]) > 2)
+        is_raw.append(has_times)
     points = np.stack([_numbers(xs), _numbers(ys)], axis=1)
     lines = Lines(points, np.array(lengths, np.int64), np.array(counts, np.int64))
     return lines, np.array(is_raw, np.bool_)
@@ -236,9 +238,14 @@ def _numbers(values: list[Any]) -> NDArray[Any]:
         raise ValueError
     if array.dtype.kind == "b":  # to Python, and among other numbers to NumPy, they are 0 and 1
         array = array.astype(np.int64)
-    if len(array) and not (np.abs(array) <= MOST_COORDINATE).all():
+    if not _are_within(array):
         raise ValueError
     return array
+
+
+def _are_within(array: NDArray[Any]) -> bool:
+    # Not by np.abs, which leaves the least integer negative.
+    return bool(((array >= -MOST_COORDINATE) & (array <= MOST_COORDINATE)).all())
 
 
 def _check_drawing(drawing: list[Any]) -> None:
@@ -316,7 +323,7 @@ def _rows(value: Any, what: str, columns: tuple[int, ...]) -> NDArray[Any]:
         array = np.zeros(0)
     if array.ndim != 2 or array.shape[1] not in columns or array.dtype.kind not in "iuf":
         raise DatasetError(f"has {what} that is no list of rows of {wanted} numbers")
-    if not (np.abs(array) <= MOST_COORDINATE).all():
+    if not _are_within(array):
         raise DatasetError(f"has {what} with numbers outside of ±{MOST_COORDINATE:.0f}")
     return array
 

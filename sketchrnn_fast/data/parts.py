@@ -24,7 +24,7 @@ from sketchrnn_fast.strokes import positions_within
 # Raise it whenever parts are made differently.
 VERSION = 2
 # Points between the steps of the simplification: of a drawing, and of those simplified at once.
-MOST_POINTS = 1 << 18
+MOST_POINTS = 1 << 17
 _AT_ONCE = 1 << 20
 
 
@@ -76,6 +76,8 @@ def make_part(piece: Piece, path: Path, recipe: Recipe) -> None:
         OSError: it cannot be read, or the part cannot be written.
     """
     sketches, chunk, problems, left_out = finish(piece.read(recipe.only_recognized), recipe)
+    if piece.split is None:  # the classes of a dataset are its own, the others those of drawings
+        chunk = _of_its_classes(chunk)
     summary = {
         "records": chunk.records,
         "sketches": len(sketches),
@@ -96,6 +98,13 @@ def make_part(piece: Piece, path: Path, recipe: Recipe) -> None:
         codes=chunk.codes,
         summary=np.frombuffer(json.dumps(summary).encode(), np.uint8),
     )
+
+
+def _of_its_classes(chunk: Chunk) -> Chunk:
+    """The chunk without the names that no drawing has."""
+    used, codes = np.unique(chunk.codes, return_inverse=True)
+    names = tuple(chunk.names[code] for code in used.tolist())
+    return replace(chunk, codes=codes.astype(np.int32), names=names)
 
 
 def _salts(names: tuple[str, ...]) -> NDArray[np.uint64]:

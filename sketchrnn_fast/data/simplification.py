@@ -8,6 +8,9 @@ is not published; what it does with ties and roundings is not known.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +20,11 @@ from numpy.typing import NDArray
 from sketchrnn_fast.data.errors import DatasetError
 from sketchrnn_fast.data.ragged import Lines
 from sketchrnn_fast.strokes import positions_within
+
+_LEAST = 1e-9  # a smaller extent is none
+# GEOS drops points by recursion, at worst once for each that stays, in 200 bytes of the stack.
+_LONG = 2000
+_STACK = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -37,8 +45,10 @@ class Simplification:
         """Refuse sizes that cannot be.
 
         Raises:
-            DatasetError: one is negative, not finite, or the size is 0.
+            DatasetError: one is negative, not finite, or the size is 0, or the spacing nearly.
         """
+        if 0 < self.spacing < _LEAST:
+            raise DatasetError(f"spacing is {self.spacing}; it must be 0, or {_LEAST} or more")
         for name, value in (
             ("size", 1.0 if self.size is None else self.size),
             ("spacing", self.spacing),
@@ -82,7 +92,7 @@ def align(lines: Lines, size: float) -> Lines:
     firsts = np.cumsum(lengths) - lengths
     low = np.minimum.reduceat(points, firsts)
     extent = (np.maximum.reduceat(points, firsts) - low).max(axis=1)
-    scale = np.where(extent > 0, size / np.where(extent > 0, extent, 1.0), 1.0)
+    scale = np.where(extent > _LEAST, size / np.where(extent > _LEAST, extent, 1.0), 1.0)
     points -= np.repeat(low, lengths, axis=0)
     points *= np.repeat(scale, lengths)[:, None]
     return Lines(points, lines.line_lengths, lines.line_counts)
@@ -185,7 +195,10 @@ def drop_points(lines: Lines, epsilon: float) -> Lines:
     geometries = shapely.linestrings(
         points[inside], indices=np.repeat(np.arange(long.sum()), lengths[long])
     )
-    simple = shapely.simplify(geometries, epsilon, preserve_topology=False)
+    if lengths.max() > _LONG:
+        simple = _with_large_stack(lambda: _simplify(geometries, epsilon))
+    else:
+        simple = _simplify(geometries, epsilon)
     kept_points, line = shapely.get_coordinates(simple, return_index=True)
     counts = lengths.copy()
     counts[long] = np.bincount(line, minlength=int(long.sum()))
@@ -194,3 +207,19 @@ def drop_points(lines: Lines, epsilon: float) -> Lines:
     made[of_long] = kept_points
     made[~of_long] = points[~inside]
     return Lines(made, counts, lines.line_counts)
+
+
+def _simplify(geometries: Any, epsilon: float) -> Any:
+    import shapely
+
+    return shapely.simplify(geometries, epsilon, preserve_topology=False)
+
+
+def _with_large_stack(run: Callable[[], Any]) -> Any:
+    """What `run` gives, in a thread of its own, whose stack is there as far as it is used."""
+    before = threading.stack_size(_STACK)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(run).result()
+    finally:
+        threading.stack_size(before)

@@ -58,7 +58,11 @@ def segments(segment: Any, matrix: Any) -> list[Segment]:
         points = [segment.start, segment.control1, segment.control2, segment.end]
     elif kind == "Arc":
         curves = parsed("arc", segment, lambda: list(segment.as_cubic_curves()))
-        return [taken for curve in curves for taken in segments(curve, matrix)]
+        if curves:
+            return [taken for curve in curves for taken in segments(curve, matrix)]
+        if segment.start == segment.end:
+            return []
+        points = [segment.start, segment.end]  # an arc without radius is a line
     else:
         raise DatasetError(f"has a segment of the kind {kind}, which is not known")
     if any(point is None for point in points):

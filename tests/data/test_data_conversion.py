@@ -335,7 +335,7 @@ def test_a_drawing_too_large_to_be_simplified_is_named_and_may_be_left_out(tmp_p
     drawings = [[[[0, 9, 3, k + 1], [0, 1, 2, 5], [0, 1, 2, 3]]] for k in range(30)]
     drawings[7] = [[teeth, [k % 2 for k in teeth], teeth]]
     path.write_text("".join(json.dumps({"drawing": one}) + "\n" for one in drawings))
-    sentence = r"cat\.ndjson, line 8, goes through 282843 points, simplified; at most 262144"
+    sentence = r"cat\.ndjson, line 8, goes through 282843 points, simplified; at most 131072"
     with pytest.raises(DatasetError, match=sentence):
         convert([path], tmp_path / "out", Options(simplification=Simplification(size=None)))
     assert list(validate([path])) == []  # in 255 units it is a stroke of some hundred pixels
@@ -350,6 +350,17 @@ def test_a_drawing_too_large_to_be_simplified_is_named_and_may_be_left_out(tmp_p
     path.write_text(json.dumps({"drawing": [far]}) + "\n")
     (found,) = validate([path])
     assert "cat.ndjson, line 1, goes through 560001 points, simplified" in found
+
+
+def test_classes_are_those_that_have_drawings(tmp_path):
+    good = [json.dumps({"word": "cat", "drawing": drawing(k)}) for k in range(30)]
+    bad = json.dumps({"word": "ant", "drawing": [[[0, 1], [0]]]})
+    short = json.dumps({"word": "bee", "drawing": [[[0], [0]]]})
+    path = tmp_path / "a.ndjson"
+    path.write_text("\n".join([bad, short, *good]))
+    result = convert([path], tmp_path / "out", Options(skip_bad=True, min_points=2))
+    assert result.classes == ("cat",)
+    assert open_store(tmp_path / "out").classes == ("cat",)
 
 
 def test_inputs_without_drawings_are_named(tmp_path):

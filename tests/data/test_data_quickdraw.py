@@ -148,6 +148,7 @@ GOOD = '{"word":"cat","drawing":[[[1,2],[3,4]]]}'
         ('{"drawing":[[[1]]]}', "has a line 0 that is not [[x, …], [y, …]]"),
         ('{"drawing":[[[1,2],[3]]]}', "has a line 0 of 2 x and 1 y"),
         ('{"drawing":[[[1],[2]],[["a"],[3]]]}', "has a line 1 with 'a', which is no number"),
+        ('{"drawing":[[[-9223372036854775808],[3]]]}', "coordinates are within ±10000000"),
         ('{"drawing":[[[null],[3]]]}', "has a line 0 with None, which is no number"),
         ('{"drawing":[[[[1]],[[3]]]]}', "has a line 0 with [1], which is no number"),
         ('{"drawing":[[[1e300],[3]]]}', "has a line 0 with 1e+300; coordinates are within"),
@@ -228,3 +229,12 @@ def test_a_line_without_end_is_refused_before_it_fills_memory(tmp_path, monkeypa
 def test_times_tell_recordings_from_simplified_drawings(real_data):
     file = real_data / "quickdraw_raw" / "ant.ndjson"
     assert json_lines.read(file, 0, 1 << 20, "", False).is_raw.all()
+
+
+@pytest.mark.parametrize("form", ["lines", "strokes"])
+def test_the_least_integer_is_beyond_bounds_too(tmp_path, form):
+    rows = {"lines": [[[-(2**63), 3]]], "strokes": [[-(2**63), 3, 1]]}[form]
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({form: rows}) + "\n")
+    chunk = json_lines.read(path, 0, path.stat().st_size, "", False)
+    assert "with numbers outside of ±10000000" in chunk.problems[0].what

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -165,3 +168,23 @@ def test_a_zigzag_is_simplified_by_its_corners_not_by_its_pixels():
     (made,) = each(Simplification()(lines([teeth.tolist()])))
     assert len(made) > 3500
     assert Simplification().points_between(lines([teeth.tolist()])) == [2 * 4100 + 1]
+
+
+def test_dropping_points_takes_no_stack_of_the_caller():
+    """Shrinking teeth, of which the next is always the furthest: GEOS recurses for each."""
+    k = np.arange(8000)
+    teeth = np.stack([k * 255 / 8000, np.where(k % 2, 1, -1) * (129.5 - 127 * k / 8000)], axis=1)
+    before = threading.stack_size(1 << 19)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            made = pool.submit(drop_points, lines([teeth.tolist()]), 2.0).result()
+    finally:
+        threading.stack_size(before)
+    assert len(made.points) > 7900
+
+
+def test_a_drawing_almost_without_extent_has_none():
+    made = align(lines([[(0, 0), (1e-310, 0)]]), 255.0)
+    assert np.isfinite(made.points).all()
+    with pytest.raises(DatasetError, match="spacing is 1e-12; it must be 0, or 1e-09 or more"):
+        Simplification(spacing=1e-12).check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import numpy as np
@@ -56,6 +57,39 @@ def lines(body: str) -> list[list[list[float]]]:
             '<path stroke="red" d="M1 1L2 2"/></g><path fill="none" class="a" d="M3 3L4 4"/>',
             [[[1, 1], [2, 2]], [[3, 3], [4, 4]]],
         ),
+        (
+            '<g fill="None" stroke="none"><path d="M0 0h9" style="FILL:inherit"/></g>'
+            '<path d="M0 0h9" style="/*x*/fill:none!important; stroke : NONE"/><path d="M1 1h1"/>',
+            [[[1, 1], [2, 1]]],
+        ),
+        (
+            '<g visibility="hidden"><path d="M0 0h9"/><path visibility="visible" d="M1 1h1"/></g>',
+            [[[1, 1], [2, 1]]],
+        ),
+        (
+            '<switch><foreignObject/><g systemLanguage="de"><path d="M0 0h9"/></g>'
+            '<path d="M1 1h1"/><path d="M0 0h9"/></switch>',
+            [[[1, 1], [2, 1]]],
+        ),
+        (
+            '<path id="a" d="M1 1h1"/><g fill="none"><path id="a" d="M0 0h9"/></g>'
+            '<use xmlns:o="o" o:href="#b" href="#a" xlink:href="#b"/><use href="x.svg#a"/>',
+            [[[1, 1], [2, 1]], [[1, 1], [2, 1]]],
+        ),
+        ('<line xmlns:k="k" x2="5" k:x2="9" k:display="none"/>', [[[0, 0], [5, 0]]]),
+        ('<path d="M0 0A0 5 0 0 1 10 10L20 20A0 0 0 0 1 20 20"/>', [[[0, 0], [10, 10], [20, 20]]]),
+        (
+            '<path d="M0 0h1v1zl2 2zz"/>',
+            [[[0, 0], [1, 0], [1, 1], [0, 0]], [[0, 0], [2, 2], [0, 0]]],
+        ),
+        # Without a size above 0 there is nothing to see.
+        (
+            '<circle cx="5"/><circle r="-5"/><rect height="9"/><rect width="-5" height="9"/>'
+            '<ellipse/><ellipse rx="5" ry="0"/><svg width="0" height="9"><path d="M0 0h9"/></svg>'
+            '<svg width="-5" height="9" viewBox="0 0 1 1"><path d="M0 0h9"/></svg>'
+            '<path d="M1 1h1"/>',
+            [[[1, 1], [2, 1]]],
+        ),
         ('<style>path{stroke:red}</style><path fill="none" d="M1 1L2 2"/>', [[[1, 1], [2, 2]]]),
         ('<path d="M9 9z"/>', [[[9, 9]]]),
         ('<path d="M0 0L1 0M1 0L1 1"/>', [[[0, 0], [1, 0]], [[1, 0], [1, 1]]]),
@@ -87,6 +121,15 @@ def test_shapes_and_transforms_give_these_lines(body, expected):
             '<svg width="20" height="40" viewBox="0 0 10 10" preserveAspectRatio="xMaxYMin  slice">'
             "LINE</svg>",
             [[-20, 0], [-16, 4]],
+        ),
+        (
+            '<svg width="20" height="40" viewBox="0 0 10 10" preserveAspectRatio="x">LINE</svg>',
+            [[0, 10], [2, 12]],
+        ),
+        (
+            '<svg width="20" height="40" viewBox="0 0 10 10" preserveAspectRatio="defer xMinYMin '
+            'meet">LINE</svg>',
+            [[0, 0], [2, 2]],
         ),
         # Without sizes a viewport is as large as the one around it, here 100 x 50.
         ('<svg viewBox="0 0 10 10">LINE</svg>', [[25, 0], [30, 5]]),
@@ -141,7 +184,10 @@ def test_circles_and_arcs_are_round():
     for body in (
         '<circle cx="5" cy="6" r="20"/>',
         '<ellipse cx="5" cy="6" rx="20" ry="20"/>',
+        '<ellipse cx="5" cy="6" ry="20"/>',
+        '<ellipse cx="5" cy="6" rx="auto" ry="20"/>',
         '<path d="M25 6A20 20 0 0 1 5 26A20 20 0 0 1 -15 6"/>',
+        '<rect x="-15" y="-14" width="40" height="40" rx="auto" ry="20"/>',
         '<rect x="-15" y="-14" width="40" height="40" rx="20"/>',
     ):
         (found,) = lines(body)
@@ -169,6 +215,14 @@ def test_circles_and_arcs_are_round():
         (b'<svg><path transform="foo(1)" d="M0 0L1 1"/></svg>', "has a transform that cannot be"),
         (b'<svg><path transform="scale(a)" d="M0 0L1 1"/></svg>', "has a transform that cannot"),
         (b'<svg><path transform="scale(2" d="M0 0L1 1"/></svg>', "has a transform that cannot be"),
+        (b'<svg><g transform="scale(1e)"/></svg>', "has a transform that cannot be read"),
+        (b'<svg><g transform="rotate(1 2)"/></svg>', "has a transform that cannot be read"),
+        (b'<svg><g transform="translate(1 2 3)"/></svg>', "has a transform that cannot be read"),
+        (b'<svg><g style="transform: scale(2)"/></svg>', "has a transform in a style"),
+        (b'<svg><g style="' + b" " * 4096 + b';fill:a"/></svg>', "draws nothing"),
+        (b'<svg><g style="fill:' + b"a" * 4096 + b'"/></svg>', "has a style of 4101 characters"),
+        ('<svg><line x2="\u0663"/></svg>'.encode(), "has x2='\u0663', which cannot be read"),
+        (b'<svg><svg viewBox="0 0 1e999 9"/></svg>', "has the viewBox '0 0 1e999 9'"),
         (b'<svg><svg viewBox="0 0 1"/></svg>', "has the viewBox '0 0 1'; it is x, y, width and"),
         (b'<svg><svg viewBox="0 0 0 9"/></svg>', "has the viewBox '0 0 0 9'; it is x, y, width"),
         (b'<?xml version="1.0" encoding="no-such"?><svg/>', "in an encoding that cannot be read"),
@@ -200,6 +254,27 @@ def test_a_bomb_of_use_elements_is_refused_in_a_moment():
     with pytest.raises(DatasetError, match="becomes more than 50000 elements"):
         lines(f'<defs><path id="g0" d="M0 0L1 1"/>{groups}</defs><use href="#g12"/>')
     assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '<path d="M0 0' + "l1 1z" * 30_000 + '"/>',
+        '<path d="M0 0' + "z" * 200_000 + 'l1 1"/>',
+        '<path id="a" d="M0 0h1' + "zM0 0" * 2000 + '"/>' + '<use href="#a"/>' * 2000,
+        '<rect width="' + "1" * 200_000 + 'x" height="9"/>',
+        '<rect width="' + "0" * 4000 + '1" height="9"/>',
+        '<rect width="1' + " " * 4000 + 'x" height="9"/>',
+        '<path transform="' + "scale(1) " * 400 + '" d="M0 0h1"/>',
+        '<polyline points="' + " " * 400_000 + 'x"/>',
+        '<path style="' + "/*" * 2000 + '" d="M0 0h1"/>',
+    ],
+)
+def test_what_is_long_is_read_or_refused_in_a_moment(body):
+    started = time.process_time()
+    with contextlib.suppress(DatasetError):
+        lines(body)
+    assert time.process_time() - started < 10
 
 
 number = st.one_of(
