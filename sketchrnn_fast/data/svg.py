@@ -16,8 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from sketchrnn_fast.data.chunks import MOST_COORDINATE, Chunk, Problem
 from sketchrnn_fast.data.errors import DatasetError
 from sketchrnn_fast.data.ragged import Lines
-from sketchrnn_fast.data.svg_elements import Tree, Walk
 from sketchrnn_fast.data.svg_outlines import polylines
+from sketchrnn_fast.data.svg_tree import Tree
+from sketchrnn_fast.data.svg_walk import Walk
 from sketchrnn_fast.strokes import strokes_to_lines
 
 MOST_BYTES = 1 << 22
