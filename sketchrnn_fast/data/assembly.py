@@ -157,7 +157,8 @@ def _dealt(
         part = parts.read_part(path)
         kept = ~is_repeat[before : before + len(part.sketches)]
         before += len(part.sketches)
-        sketches, _ = part.sketches.take(kept).to_dtype(dtype)
+        taken = part.sketches.take(kept)
+        sketches = Sketches(taken.points.astype(dtype, copy=False), taken.lengths)
         of_part = np.array([number[name] for name in part.names] or [0], np.int32)
         if part.split is not None and deal.splits is None:
             splits = np.full(len(sketches), SPLITS.index(part.split), np.int8)

@@ -124,7 +124,7 @@ def finish(chunk: Chunk, recipe: Recipe) -> tuple[Sketches, Chunk, list[Problem]
     problems = list(chunk.problems)
     made, fits = _sketches(chunk.drawings, _wants(chunk, recipe), recipe)
     problems += [
-        Problem(place, f"has offsets that {made.points.dtype.name} cannot hold")
+        Problem(place, f"has offsets that {recipe.dtype or 'int16'} cannot hold")
         for place in chunk.places[~fits].tolist()
     ]
     most = recipe.max_points

@@ -135,10 +135,10 @@ class Walk:
 
     def _take(self, outline: Any, matrix: Any) -> None:
         for segment in outline:
-            self._points += 1
-            for taken in segments(segment, matrix):
-                self.segments.append(taken)
-                self._points += len(taken.points) - 1
+            taken = segments(segment, matrix)
+            self.segments += taken
+            # One that draws nothing counts too: `use` may repeat it for ever.
+            self._points += max(1, sum(len(piece.points) for piece in taken))
             if self._points > MOST_POINTS:
                 raise DatasetError(f"has more than {MOST_POINTS} points")
 
