@@ -164,7 +164,7 @@ def _read_all(
     for piece in pieces(files):
         if piece.group != group:
             group, records = piece.group, 0
-        chunk = without_oversized(piece.read(), recipe)
+        chunk, _ = without_oversized(piece.read(), recipe)
         sketches, kept, problems, _ = finish(chunk, _AS_IT_IS)
         yield piece, sketches, kept.codes, kept.names, _sentences(piece, records, problems)
         records += chunk.records

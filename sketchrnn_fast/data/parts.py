@@ -120,9 +120,9 @@ def finish(chunk: Chunk, recipe: Recipe) -> tuple[Sketches, Chunk, list[Problem]
         the sketches that are kept; the chunk with the places and classes of these; all problems;
         and why how many others were left out.
     """
-    chunk = without_oversized(chunk, recipe)
+    chunk, points = without_oversized(chunk, recipe)
     problems = list(chunk.problems)
-    made, fits = _sketches(chunk.drawings, _wants(chunk, recipe), recipe)
+    made, fits = _sketches(chunk.drawings, _wants(chunk, recipe), points, recipe)
     problems += [
         Problem(place, f"has offsets that {recipe.dtype or 'int16'} cannot hold")
         for place in chunk.places[~fits].tolist()
@@ -148,22 +148,27 @@ def finish(chunk: Chunk, recipe: Recipe) -> tuple[Sketches, Chunk, list[Problem]
     return made.take(kept), of_kept, sorted(problems), reasons
 
 
-def without_oversized(chunk: Chunk, recipe: Recipe) -> Chunk:
-    """The chunk without the drawings that are too large to be simplified: they are problems."""
+def without_oversized(chunk: Chunk, recipe: Recipe) -> tuple[Chunk, NDArray[np.float64]]:
+    """Make problems of the drawings that are too large to be simplified.
+
+    Returns:
+        the chunk without them, and the points between of each that is left (0 where it is not
+        simplified).
+    """
     wants = _wants(chunk, recipe)
-    if not wants.any():
-        return chunk
     points = np.zeros(len(wants))
+    if not wants.any():
+        return chunk, points
     points[wants] = recipe.simplification.points_between(_lines(chunk.drawings.take(wants)))
     fits = points <= MOST_POINTS
     if fits.all():
-        return chunk
+        return chunk, points
     what = f"points, simplified; at most {MOST_POINTS} are taken"
     problems = [
         Problem(place, f"goes through {count:.6g} {what}")
         for place, count in zip(chunk.places[~fits].tolist(), points[~fits], strict=True)
     ]
-    return replace(
+    left = replace(
         chunk,
         drawings=chunk.drawings.take(fits),
         places=chunk.places[fits],
@@ -171,6 +176,7 @@ def without_oversized(chunk: Chunk, recipe: Recipe) -> Chunk:
         is_raw=chunk.is_raw[fits],
         problems=sorted(chunk.problems + problems),
     )
+    return left, points[fits]
 
 
 def _wants(chunk: Chunk, recipe: Recipe) -> NDArray[np.bool_]:
@@ -185,13 +191,16 @@ def _lines(drawings: Lines | Sketches) -> Lines:
 
 
 def _sketches(
-    drawings: Lines | Sketches, wants: NDArray[np.bool_], recipe: Recipe
+    drawings: Lines | Sketches,
+    wants: NDArray[np.bool_],
+    points: NDArray[np.float64],
+    recipe: Recipe,
 ) -> tuple[Sketches, NDArray[np.bool_]]:
     """All drawings as sketches of one dtype, and whether each fits into it."""
     plain, plain_fits = _as_they_are(drawings.take(~wants), recipe.dtype)
     if not wants.any():
         return plain, plain_fits
-    simple, simple_fits = _simplified(_lines(drawings.take(wants)), recipe)
+    simple, simple_fits = _simplified(_lines(drawings.take(wants)), points[wants], recipe)
     fits = np.empty(len(wants), np.bool_)
     fits[wants], fits[~wants] = simple_fits, plain_fits
     return _interleaved(simple, plain, wants), fits
@@ -218,9 +227,11 @@ def _are_int16(offsets: NDArray[Any]) -> bool:
     )
 
 
-def _simplified(lines: Lines, recipe: Recipe) -> tuple[Sketches, NDArray[np.bool_]]:
+def _simplified(
+    lines: Lines, points: NDArray[np.float64], recipe: Recipe
+) -> tuple[Sketches, NDArray[np.bool_]]:
     made, fits = [], []
-    batch = np.cumsum(recipe.simplification.points_between(lines)) // _AT_ONCE
+    batch = np.cumsum(points) // _AT_ONCE
     for number in np.unique(batch):
         simple = recipe.simplification(lines.take(batch == number)).to_sketches()
         sketches, fit = simple.to_dtype(np.dtype(recipe.dtype or "int16"))
