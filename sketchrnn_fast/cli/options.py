@@ -14,7 +14,7 @@ import typer
 
 Model = Annotated[
     Path,
-    typer.Argument(help="A run's log root, a checkpoint's folder, or a sketch-rnn-js .gen.json."),
+    typer.Argument(help="A run's log root, a checkpoint's folder, or a file of sketch-rnn-js."),
 ]
 
 
