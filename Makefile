@@ -44,7 +44,7 @@ TOOLS := $(VENV)/tools.stamp
 # What tests/native/check.sh does; it says what each word means.
 NATIVE_CHECKS ?= plain symbols address thread clang cpus aarch64
 
-.PHONY: setup train test lint format check-native check-all clean
+.PHONY: setup train test lint format check-native check-slow check-fuzz check-all clean
 
 setup: $(RUNTIME)
 
@@ -68,9 +68,16 @@ format: $(TOOLS)
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CXX_SOURCES)
 
-# The slow tests include the sdist, the wheel made from it, and the editable install.
-check-all: test check-native
-	$(BIN)/pytest -m slow
+# Its parts may run side by side: `make -j3 check-all`.
+check-all: test check-native check-slow check-fuzz
+
+# The large sizes, and the sdist, the wheel made from it, and the editable install.
+check-slow: $(TOOLS)
+	$(BIN)/pytest -m slow --ignore tests/fuzz
+
+# Each reader of files, ten minutes.
+check-fuzz: $(TOOLS)
+	$(BIN)/pytest -m slow tests/fuzz
 
 # The C++ tests of the kernels, in many builds.
 check-native: $(TOOLS)

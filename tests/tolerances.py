@@ -23,11 +23,14 @@ TOLERANCES: dict[tuple[torch.dtype, str], float] = {
     (torch.float32, "value"): 2e-6,
     (torch.float32, "gradient"): 1e-5,
     (torch.float32, "hyper"): 1e-5,
-    # The inputs are exact in these dtypes and the arithmetic is float32: what remains is the
-    # rounding of the stored output, half a unit in the last place (2⁻⁹ and 2⁻¹²), which the
-    # gradient passes on.
+    # The inputs are exact in these dtypes and the sums are float32: what remains is the rounding of
+    # what is stored, half a unit in the last place (2⁻⁹ and 2⁻¹²). An output is rounded once. A
+    # gradient gathers the rounding of all that tensor cores take and that is kept between the
+    # passes (h, products, gates, codes); most for a HyperLSTM's biases, which are small sums of
+    # large terms: at N = 250 up to 1.3e-2 and 1.6e-3 over eight seeds, eight to one as the units
+    # are. So the tolerances are eight to one too.
     (torch.bfloat16, "value"): 4e-3,
-    (torch.bfloat16, "gradient"): 1e-2,
+    (torch.bfloat16, "gradient"): 1.6e-2,
     (torch.bfloat16, "hyper"): 4e-3,
     (torch.float16, "value"): 5e-4,
     (torch.float16, "gradient"): 2e-3,
