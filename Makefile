@@ -68,7 +68,7 @@ format: $(TOOLS)
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CXX_SOURCES)
 
-# Its parts may run side by side: `make -j3 check-all`.
+# Its parts may run side by side: `make -j4 check-all`.
 check-all: test check-native check-slow check-fuzz
 
 # The large sizes, and the sdist, the wheel made from it, and the editable install.
