@@ -53,9 +53,10 @@ def check(cell: Cell, case: Case, dtype: torch.dtype) -> None:
     wanted = torch.autograd.grad(random_loss(exact_hidden, exact_final), exact.leaves)
     for part, expected in zip([hidden, *final], [exact_hidden, *exact_final], strict=True):
         assert_close(part, expected, dtype, cell.kind)
+    kind = "hyper gradient" if cell.kind == "hyper" else "gradient"
     for index, (grad, expected) in enumerate(zip(grads, wanted, strict=True)):
         assert grad.dtype == dtype or index >= len(grads) - len(final)
-        assert_close(grad, expected, dtype, "gradient", f"gradient of leaf {index}")
+        assert_close(grad, expected, dtype, kind, f"gradient of leaf {index}")
 
 
 @each_cell
